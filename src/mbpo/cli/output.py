@@ -1,0 +1,92 @@
+"""How results are written: JSON for programs, tables for people."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    """One JSON object on standard output, keys in the order given; null for a number that is not finite."""
+    print(json.dumps(plain(result), allow_nan=False))
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON's own types: arrays as nested lists, null for NaN and infinities."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    raise TypeError(f"a {type(value).__name__} has no JSON form")
+
+
+def console() -> Console:
+    """The console for tables on standard output."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def print_facts(out: Console, title: str, facts: Sequence[tuple[str, str]]) -> None:
+    """A title and, below it, names with their values."""
+    from rich.text import Text
+
+    table = _table(show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        table.add_row(Text(name), Text(value))
+    _print_titled(out, title, table)
+
+
+def print_matrix(out: Console, title: str, matrix: np.ndarray, row: str, column: str) -> None:
+    """A title and a matrix `[r, c]` with aligned numbers: rows are `row`1, `row`2, ..., columns alike."""
+    from rich.text import Text
+
+    table = _table()
+    table.add_column("")
+    for j in range(matrix.shape[1]):
+        table.add_column(f"{column}{j + 1}", justify="right", no_wrap=True)
+    for i, entries in enumerate(matrix):
+        table.add_row(Text(f"{row}{i + 1}", style="bold"), *(f"{entry:.6g}" for entry in entries))
+    _print_titled(out, title, table)
+
+
+def print_rows(
+    out: Console, title: str, headings: Sequence[str], rows: Sequence[Sequence[str | int]]
+) -> None:
+    """A title and a table with one heading a column; whole numbers are set to the right, text is folded."""
+    from rich.text import Text
+
+    table = _table()
+    for heading, sample in zip(headings, rows[0], strict=True):
+        table.add_column(heading, justify="right" if isinstance(sample, int) else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(entry)) for entry in row))
+    _print_titled(out, title, table)
+
+
+def _table(show_header: bool = True) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(box=box.SIMPLE_HEAD, show_header=show_header)
+
+
+def _print_titled(out: Console, title: str, table: Table) -> None:
+    from rich.text import Text
+
+    out.print(Text(title, style="bold cyan"), table)

@@ -1,0 +1,185 @@
+"""The loop of Model-Based Policy Optimisation (Janner et al. 2019): act, fit, imagine, improve.
+
+    while clock.env_steps < plan.total_env_steps:
+        real     <- act in the environment
+        model    <- fit to real data
+        imagined <- branch short rollouts from real states
+        agent    <- updates on batches mixed by the real ratio
+
+What it runs on is chosen by the parts; which published algorithm it is, by the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from mbpo.core.buffer import Ring, add, empty, sample
+from mbpo.core.parts import Agent, Environment, FittedModel, Model
+from mbpo.core.plan import Branches, OnPolicy, Plan, Replay
+from mbpo.core.rollout import RealSteps, act, imagine
+from mbpo.core.types import Clock, Experience, Transition
+
+ACT, FIT, IMAGINE, IMPROVE = range(4)  # each stage folds its own key: leaving one out moves no other's numbers
+
+
+class Parts(eqx.Module):
+    """What the loop runs on; without a model it is a model-free loop."""
+
+    environment: Environment
+    model: Model | None
+    agent: Agent
+
+
+class RunState(NamedTuple):
+    """Everything that changes in a run."""
+
+    clock: Clock
+    world: Any
+    real: Ring
+    model: Any
+    imagined: Ring
+    policy: Any
+
+
+class RoundInfo(NamedTuple):
+    """What one round is logged by: clock after the round, real steps cut off, mean realised real share of the
+    batches, imagined transitions held, the agent's own info of the last update, and what `watch` saw."""
+
+    clock: Clock
+    cuts: Int[Array, ""]
+    realised_ratio: Float[Array, ""]
+    imagined_size: Int[Array, ""]
+    update: Any
+    watched: Any
+
+
+def begin(parts: Parts, plan: Plan, key: PRNGKeyArray) -> RunState:
+    """The state before any real step."""
+    world_key, model_key, agent_key = jax.random.split(jax.random.fold_in(key, 0), 3)
+    world = parts.environment.reset(world_key)
+    policy = parts.agent.init(agent_key)
+    example = _example(parts, world, policy)
+    batches = plan.batches
+    branches = batches.branches if isinstance(batches, Replay) else None
+    remembers = parts.model is not None or isinstance(batches, Replay)
+    return RunState(
+        clock=Clock(jnp.int32(0), jnp.int32(0), jnp.int32(0)),
+        world=world,
+        real=empty(example, plan.total_env_steps if remembers else 1),
+        model=None if parts.model is None else parts.model.init(model_key),
+        imagined=empty(example, branches.capacity if branches else 1),
+        policy=policy,
+    )
+
+
+def _example(parts: Parts, world: Any, policy: Any) -> Transition:
+    """A transition of the right shapes and types, from an abstract step."""
+
+    def step(key: PRNGKeyArray) -> Transition:
+        action = parts.agent.act(policy, parts.environment.observe(world), key)
+        return parts.environment.step(world, action, key).transition
+
+    shapes = jax.eval_shape(step, jax.random.key(0))
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def gather(parts: Parts, state: RunState, steps: int, key: PRNGKeyArray) -> tuple[RunState, RealSteps]:
+    """Real <- act in the environment. Where the world had to be cut, the agent retreats."""
+    world, taken = act(parts.environment, state.world, parts.agent, state.policy, steps, key)
+    retreated = parts.agent.retreat(state.policy)
+    policy = jax.tree.map(lambda r, p: jnp.where(taken.cuts > 0, r, p), retreated, state.policy)
+    real = add(state.real, taken.transitions, taken.valid) if state.real.capacity > 1 else state.real
+    clock = state.clock._replace(env_steps=state.clock.env_steps + steps)
+    return state._replace(clock=clock, world=world, real=real, policy=policy), taken
+
+
+def refit(parts: Parts, state: RunState, key: PRNGKeyArray) -> RunState:
+    """Model <- fit to real data."""
+    return state if parts.model is None else state._replace(model=parts.model.fit(state.model, state.real, key))
+
+
+def branch(parts: Parts, branches: Branches, state: RunState, key: PRNGKeyArray) -> RunState:
+    """Imagined <- branches of the current length from real states."""
+    start_key, rollout_key = jax.random.split(key)
+    start = sample(state.real, branches.count, start_key).observation
+    length = jnp.round(branches.length(state.clock.env_steps)).astype(jnp.int32)
+    model = FittedModel(parts.model, state.model)
+    import os
+    ag = eqx.tree_at(lambda a: a.factor, parts.agent, parts.agent.factor * float(os.environ.get("XS","1")))
+    steps, valid = imagine(model, ag, state.policy, start, branches.longest, length, rollout_key)
+    rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps)
+    return state._replace(imagined=add(state.imagined, rows, valid.reshape(-1)))
+
+
+def improve(
+    parts: Parts, plan: Plan, state: RunState, taken: RealSteps, key: PRNGKeyArray
+) -> tuple[RunState, Float[Array, ""], Any]:
+    """Agent <- updates on batches of the plan's kind; also the mean realised real share and the last info."""
+    model = None if parts.model is None else FittedModel(parts.model, state.model)
+
+    def update(policy: Any, key: PRNGKeyArray) -> tuple[Any, tuple[Float[Array, ""], Any]]:
+        batch_key, update_key = jax.random.split(key)
+        transitions, valid, share = _batch(parts, plan.batches, state._replace(policy=policy), taken, batch_key)
+        policy, info = parts.agent.update(policy, Experience(transitions, valid, model), update_key)
+        return policy, (share, info)
+
+    policy, (shares, infos) = jax.lax.scan(update, state.policy, jax.random.split(key, plan.updates_per_round))
+    clock = state.clock._replace(updates=state.clock.updates + plan.updates_per_round)
+    last = jax.tree.map(lambda leaf: leaf[-1], infos)
+    return state._replace(clock=clock, policy=policy), jnp.mean(shares), last
+
+
+def _batch(parts: Parts, batches: Replay | OnPolicy, state: RunState, taken: RealSteps, key: PRNGKeyArray):
+    """The transitions of one update, which rows are valid, and their real share."""
+    if isinstance(batches, Replay):
+        rows, share = batches.real_ratio.compose(state.real, state.imagined, batches.batch_size, key)
+        return rows, jnp.ones(batches.batch_size, bool), share
+    shape = (batches.episodes, batches.length)
+    if batches.imagined:
+        start_key, rollout_key = jax.random.split(key)
+        reset = jax.vmap(lambda key: parts.environment.observe(parts.environment.reset(key)))
+        start = reset(jax.random.split(start_key, batches.episodes))
+        model = FittedModel(parts.model, state.model)
+        length = jnp.int32(batches.length)
+        rows, valid = imagine(model, parts.agent, state.policy, start, batches.length, length, rollout_key)
+        return rows, jnp.all(valid, axis=1), jnp.zeros(())
+    rows = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), taken.transitions)
+    whole = jnp.all(taken.valid.reshape(shape), axis=1) & (taken.cuts == 0)
+    return rows, whole, jnp.ones(())
+
+
+def one_round(
+    parts: Parts, plan: Plan, state: RunState, key: PRNGKeyArray, watch: Callable[[RunState], Any]
+) -> tuple[RunState, RoundInfo]:
+    """Act, fit, imagine, improve, once."""
+    state = state._replace(clock=state.clock._replace(rounds=state.clock.rounds + 1))
+    stage = [jax.random.fold_in(jax.random.fold_in(key, state.clock.rounds), name) for name in range(4)]
+    state, taken = gather(parts, state, plan.steps_per_round, stage[ACT])
+    state = refit(parts, state, stage[FIT])
+    if isinstance(plan.batches, Replay) and plan.batches.branches is not None:
+        state = branch(parts, plan.batches.branches, state, stage[IMAGINE])
+    state, share, update = improve(parts, plan, state, taken, stage[IMPROVE])
+    return state, RoundInfo(state.clock, taken.cuts, share, state.imagined.size, update, watch(state))
+
+
+def mbpo(
+    parts: Parts, plan: Plan, key: PRNGKeyArray, watch: Callable[[RunState], Any]
+) -> tuple[RunState, RoundInfo]:
+    """A whole run of a pure environment as one traceable program, ready for `jit` and `vmap` over keys or settings.
+
+    Returns the final state and the `RoundInfo` of every round (leaves `[rounds, ...]`); `watch` says what of the
+    state is worth keeping each round.
+    """
+    state = begin(parts, plan, key)
+    if plan.warmup_steps:
+        warmup_key = jax.random.fold_in(jax.random.fold_in(key, state.clock.rounds), 1 + IMPROVE)
+        state, _ = gather(parts, state, plan.warmup_steps, warmup_key)
+    return jax.lax.scan(
+        lambda state, _: one_round(parts, plan, state, key, watch), state, length=plan.rounds
+    )

@@ -1,0 +1,38 @@
+"""How a batch is composed of real and imagined transitions, and nothing else."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from mbpo.core.buffer import Ring, sample
+from mbpo.core.types import Transition
+
+
+class RealRatio(eqx.Module):
+    """The expected share `value` in [0, 1] of real transitions in a batch.
+
+    A batch of size B holds floor(r B + U) real rows with U ~ Uniform[0, 1), so its expected share is exactly r at
+    every r and B, both ends included, and the batch size never changes. While one of the two rings is still empty
+    the whole batch comes from the other. Nothing else in the loop reads this number.
+    """
+
+    value: Float[Array, ""]
+
+    def compose(
+        self, real: Ring, imagined: Ring, batch_size: int, key: PRNGKeyArray
+    ) -> tuple[Transition, Float[Array, ""]]:
+        """A batch `[B]` of transitions and its realised real share."""
+        count_key, real_key, imagined_key = jax.random.split(key, 3)
+        ratio = jnp.where(imagined.size == 0, 1.0, jnp.where(real.size == 0, 0.0, self.value))
+        uniform = jax.random.uniform(count_key, (), ratio.dtype)
+        count = jnp.floor(ratio * batch_size + uniform).astype(jnp.int32)
+        from_real = jnp.arange(batch_size, dtype=jnp.int32) < count
+        batch = jax.tree.map(
+            lambda r, i: jnp.where(from_real.reshape((-1,) + (1,) * (r.ndim - 1)), r, i),
+            sample(real, batch_size, real_key),
+            sample(imagined, batch_size, imagined_key),
+        )
+        return batch, count / batch_size

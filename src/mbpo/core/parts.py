@@ -1,0 +1,95 @@
+"""The three interfaces of the loop: a world, a model of it, and an agent that learns in both.
+
+A part is a frozen module of settings. Whatever changes is a pytree state that its functions take and return, so any
+part runs under `jit`, `scan` and `vmap`. Every function that takes `key` consumes it.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, NamedTuple
+
+import equinox as eqx
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from mbpo.core.buffer import Ring
+from mbpo.core.types import Experience, Transition
+
+
+class Step(NamedTuple):
+    """One step of a world: its new state, the transition, and whether the transition may be kept.
+
+    `valid` is False when the step left the region in which numbers mean anything (overflow, a cut-off); the
+    transition is then finite padding and the loop restarts the world.
+    """
+
+    state: Any
+    transition: Transition
+    valid: Bool[Array, ""]
+
+
+class Environment(eqx.Module):
+    """A world that costs real data: start it, look at it, step it."""
+
+    @abc.abstractmethod
+    def reset(self, key: PRNGKeyArray) -> Any:
+        """A state drawn from the start distribution."""
+
+    @abc.abstractmethod
+    def observe(self, state: Any) -> Float[Array, "n"]:
+        """What an agent sees of `state`."""
+
+    @abc.abstractmethod
+    def step(self, state: Any, action: Float[Array, "m"], key: PRNGKeyArray) -> Step:
+        """Apply `action` in `state`."""
+
+
+class Model(eqx.Module):
+    """A world learned from real data, in which steps are free."""
+
+    @abc.abstractmethod
+    def init(self, key: PRNGKeyArray) -> Any:
+        """The state of the model before any data."""
+
+    @abc.abstractmethod
+    def fit(self, state: Any, real: Ring, key: PRNGKeyArray) -> Any:
+        """The model fitted to the real transitions in `real`."""
+
+    @abc.abstractmethod
+    def step(
+        self, state: Any, observation: Float[Array, "n"], action: Float[Array, "m"], key: PRNGKeyArray
+    ) -> tuple[Transition, Bool[Array, ""]]:
+        """An imagined transition, and whether it may be kept."""
+
+
+class FittedModel(NamedTuple):
+    """A model part with its state: what an agent that learns through the model is handed."""
+
+    part: Model
+    state: Any
+
+    def step(
+        self, observation: Float[Array, "n"], action: Float[Array, "m"], key: PRNGKeyArray
+    ) -> tuple[Transition, Bool[Array, ""]]:
+        """An imagined transition, and whether it may be kept."""
+        return self.part.step(self.state, observation, action, key)
+
+
+class Agent(eqx.Module):
+    """A policy and the way it improves."""
+
+    @abc.abstractmethod
+    def init(self, key: PRNGKeyArray) -> Any:
+        """The state of the agent before any data."""
+
+    @abc.abstractmethod
+    def act(self, state: Any, observation: Float[Array, "n"], key: PRNGKeyArray) -> Float[Array, "m"]:
+        """An action of the exploring policy."""
+
+    @abc.abstractmethod
+    def update(self, state: Any, experience: Experience, key: PRNGKeyArray) -> tuple[Any, Any]:
+        """The agent after one improvement, and what is worth logging about it."""
+
+    @abc.abstractmethod
+    def retreat(self, state: Any) -> Any:
+        """The agent after the real world had to be cut off under its policy: back to a policy that held."""

@@ -1,0 +1,67 @@
+"""What a run does, in numbers: how much real data when, and what each update learns from.
+
+Algorithm 2 of Janner et al. 2019 is `Replay` with branches from real states; Algorithm 1 is `OnPolicy` with imagined
+rollouts from the start distribution. One-step branches are Dyna; `Replay` without branches, or `OnPolicy` without
+imagination, is model-free learning.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+
+from mbpo.core.mixing import RealRatio
+from mbpo.core.schedule import Linear
+
+
+class Branches(eqx.Module):
+    """Imagined k-step branches from real states: `count` of them after each model fit, each `length` steps long (at
+    most `longest`); branches of the last `retain` fits are kept."""
+
+    length: Linear
+    count: int = eqx.field(static=True)
+    longest: int = eqx.field(static=True)
+    retain: int = eqx.field(static=True, default=1)
+
+    @property
+    def capacity(self) -> int:
+        """Imagined transitions that are kept."""
+        return self.count * self.longest * self.retain
+
+
+class Replay(eqx.Module):
+    """Off-policy batches `[B]`, drawn from everything seen and imagined and mixed by the real ratio."""
+
+    real_ratio: RealRatio
+    batch_size: int = eqx.field(static=True)
+    branches: Branches | None
+
+
+class OnPolicy(eqx.Module):
+    """Trajectories `[episodes, length]` of the current policy: the real ones just gathered, or imagined afresh for
+    every update from the start distribution."""
+
+    episodes: int = eqx.field(static=True)
+    length: int = eqx.field(static=True)
+    imagined: bool = eqx.field(static=True)
+
+
+class Plan(eqx.Module):
+    """`warmup_steps` real steps, then `rounds` of `steps_per_round` real steps and `updates_per_round` updates."""
+
+    batches: Replay | OnPolicy
+    warmup_steps: int = eqx.field(static=True)
+    rounds: int = eqx.field(static=True)
+    steps_per_round: int = eqx.field(static=True)
+    updates_per_round: int = eqx.field(static=True)
+
+    @property
+    def total_env_steps(self) -> int:
+        """Real transitions of the whole run, warm-up included."""
+        return self.warmup_steps + self.rounds * self.steps_per_round
+
+    def __check_init__(self) -> None:
+        if min(self.warmup_steps, self.rounds, self.steps_per_round - 1, self.updates_per_round) < 0:
+            raise ValueError("a plan needs non-negative counts and at least one real step in a round")
+        fresh_real = isinstance(self.batches, OnPolicy) and not self.batches.imagined
+        if fresh_real and self.batches.episodes * self.batches.length != self.steps_per_round:
+            raise ValueError("on-policy real batches use all steps of a round: episodes * length = steps_per_round")

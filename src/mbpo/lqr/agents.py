@@ -1,0 +1,156 @@
+"""Agents with linear policies: one steps along any gradient estimate, one solves the fitted model outright."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from mbpo.core.parts import Agent
+from mbpo.core.types import Experience
+from mbpo.lqr.gradients.estimate import Estimate, Estimator
+from mbpo.lqr.model import LinearModel, contracts, plausible_models
+from mbpo.lqr.objective import Objective
+from mbpo.lqr.policy import LinearGaussian
+from mbpo.lqr.riccati import riccati
+
+PLAUSIBLE = 8  # models drawn from the confidence set against which a new gain is tried
+SHRINK = (1.0, 0.5, 0.25, 0.0)  # shares of a step that are tried, the largest safe one is taken
+
+
+class PolicyState(NamedTuple):
+    """A gain being improved.
+
+    gain: what acts and is differentiated; average: weighted average of past gains, the answer; curvature: running
+    average of M; progress: full steps taken so far, it sets the step size; updates: how many were made.
+    """
+
+    gain: Float[Array, "m n"]
+    average: Float[Array, "m n"]
+    curvature: Float[Array, "m m"]
+    progress: Float[Array, ""]
+    updates: Float[Array, ""]
+
+
+class UpdateInfo(NamedTuple):
+    """What one update is logged by: share of the full Gauss-Newton step taken, predicted relative change of the cost
+    by the quadratic term, and whether the estimate was usable."""
+
+    step: Float[Array, ""]
+    change: Float[Array, ""]
+    usable: Array
+
+
+class GradientAgent(Agent):
+    """Steps K <- K - a M^-1 E along an estimator's natural gradient E, preconditioned by its curvature M.
+
+    The step size needs no tuning: a = c / (c + t) in units of the Gauss-Newton step, where t counts the full steps
+    taken (`memory` c); a step is shortened until its quadratic term tr(Sigma D'M D) is at most `trust` of the cost,
+    and, when the loop has a model, until the loop closed by the new gain contracts under the fitted model and under
+    draws from its confidence set. The answer is the polynomial-decay average of the gains (Shamir & Zhang 2013),
+    with weight (1 + w) / (t + 1 + w) on the newest.
+    """
+
+    start: Float[Array, "m n"]
+    factor: Float[Array, "m m"]
+    objective: Objective
+    estimator: Estimator = eqx.field(static=True)
+    memory: float = 5.0
+    trust: float = 0.25
+    newest: float = 8.0
+
+    def init(self, key: PRNGKeyArray) -> PolicyState:
+        del key
+        zero = jnp.zeros((), self.start.dtype)
+        m = self.factor.shape[0]
+        return PolicyState(self.start, self.start, jnp.zeros((m, m), self.start.dtype), zero, zero)
+
+    def act(self, state: PolicyState, observation: Float[Array, "n"], key: PRNGKeyArray) -> Float[Array, "m"]:
+        return LinearGaussian(state.gain, self.factor).sample(observation, key)
+
+    def retreat(self, state: PolicyState) -> PolicyState:
+        return self.init(jax.random.key(0))._replace(curvature=state.curvature, updates=state.updates)
+
+    def update(
+        self, state: PolicyState, experience: Experience, key: PRNGKeyArray
+    ) -> tuple[PolicyState, UpdateInfo]:
+        estimate_key, guard_key = jax.random.split(key)
+        policy = LinearGaussian(state.gain, self.factor)
+        estimate = self.estimator(policy, experience, self.objective, estimate_key)
+        curvature = self._remember(state, estimate)
+        direction = -jnp.linalg.solve(curvature, estimate.error)
+        size = self.memory / (self.memory + state.progress)
+        change = jnp.trace(estimate.moment @ direction.T @ curvature @ direction) / jnp.abs(estimate.cost)
+        share = jnp.minimum(1.0, jnp.sqrt(self.trust / jnp.maximum(size**2 * change, 1e-300)))
+        usable = estimate.usable & jnp.all(jnp.isfinite(direction))
+        direction = jnp.where(usable, direction, jnp.zeros_like(direction))
+        share = jnp.where(usable, share, 0.0)
+        if experience.model is not None:
+            share = share * self._safe_share(state.gain, share * size * direction, experience.model.state, guard_key)
+        gain = state.gain + share * size * direction
+        weight = (1 + self.newest) / (state.progress + 1 + self.newest)
+        moved = PolicyState(
+            gain=gain,
+            average=state.average + weight * (gain - state.average),
+            curvature=curvature,
+            progress=state.progress + share,
+            updates=state.updates + 1,
+        )
+        state = jax.tree.map(lambda new, old: jnp.where(usable, new, old), moved, state)
+        return state, UpdateInfo(share * size, jnp.where(usable, change, 0.0), usable)
+
+    def _remember(self, state: PolicyState, estimate: Estimate) -> Float[Array, "m m"]:
+        """The running average of M; each estimate of it is noisy, and M changes slowly with K."""
+        weight = jnp.maximum(1 / (state.updates + 1), 1 / (self.memory + state.progress))
+        return state.curvature + weight * (estimate.curvature - state.curvature)
+
+    def _safe_share(
+        self, gain: Array, step: Array, model: LinearModel, key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        """The largest of `SHRINK` at which the closed loop contracts under every plausible model."""
+        shares = jnp.asarray(SHRINK, gain.dtype)
+        gains = gain[None] + shares[:, None, None] * step[None]
+        A, B = plausible_models(model, PLAUSIBLE, key)
+        loops = jnp.sqrt(self.objective.discount) * (A[None] + jnp.einsum("cnm,smk->scnk", B, gains))
+        holds = contracts(loops)
+        here = contracts(jnp.sqrt(self.objective.discount) * (A + B @ gain[None]))
+        safe = jnp.all(holds | ~here[None], axis=1)
+        return jnp.max(jnp.where(safe, shares, 0.0))
+
+
+class CertaintyEquivalence(Agent):
+    """K = the optimal gain of the fitted model (Mania, Tu, Recht 2019), the yardstick: asymptotically no learner does
+    better with the same data. A gain is adopted when the Riccati equation has a solution and the loop contracts
+    under draws from the model's confidence set; else the last one stays."""
+
+    start: Float[Array, "m n"]
+    factor: Float[Array, "m m"]
+    objective: Objective
+
+    def init(self, key: PRNGKeyArray) -> PolicyState:
+        del key
+        zero = jnp.zeros((), self.start.dtype)
+        m = self.factor.shape[0]
+        return PolicyState(self.start, self.start, jnp.zeros((m, m), self.start.dtype), zero, zero)
+
+    def act(self, state: PolicyState, observation: Float[Array, "n"], key: PRNGKeyArray) -> Float[Array, "m"]:
+        return LinearGaussian(state.gain, self.factor).sample(observation, key)
+
+    def retreat(self, state: PolicyState) -> PolicyState:
+        return state._replace(gain=self.start, average=self.start)
+
+    def update(
+        self, state: PolicyState, experience: Experience, key: PRNGKeyArray
+    ) -> tuple[PolicyState, UpdateInfo]:
+        model: LinearModel = experience.model.state
+        g = jnp.sqrt(self.objective.discount)
+        _, gain, solved = riccati(g * model.A, g * model.B, model.Q, model.R)
+        A, B = plausible_models(model, PLAUSIBLE, key)
+        safe = solved & jnp.all(contracts(g * (A + B @ gain)))
+        gain = jnp.where(safe, gain, state.gain)
+        share = safe.astype(gain.dtype)
+        state = state._replace(gain=gain, average=gain, progress=state.progress + share, updates=state.updates + 1)
+        return state, UpdateInfo(share, jnp.zeros_like(share), safe)

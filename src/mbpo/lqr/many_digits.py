@@ -1,0 +1,64 @@
+"""The Riccati equation in decimal arithmetic of many digits, for systems that exhaust binary floats.
+
+With one input for many unstable modes the value matrix spans so many orders of magnitude that doubles run out
+of digits; sixty decimal digits do not. It is thirty times slower, hence the last resort.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, localcontext
+
+import numpy as np
+
+DIGITS = 60
+DOUBLINGS = 60
+CONVERGED = Decimal("1e-40")
+
+
+def decimal_riccati(
+    A: np.ndarray, B: np.ndarray, Q: np.ndarray, R: np.ndarray, g: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The gain `[m, n]` and value `[n, n]` of P = Q + g A'PA - g A'PB (R + g B'PB)^-1 g B'PA.
+
+    Structured doubling (Chu, Fan, Lin & Wang 2004). Raises `LinAlgError` when it does not converge.
+    """
+    with localcontext() as context:
+        context.prec = DIGITS
+        discount = Decimal(g)
+        A, B, Q, R = (_decimal(x) for x in (A, B, Q, R))
+        eye = _decimal(np.eye(len(A)))
+        step, G, H = discount.sqrt() * A, discount * B @ _solve(R, B.T), Q
+        for _ in range(DOUBLINGS):
+            across = _solve(eye + G @ H, np.hstack([step, G @ step.T]))  # (I + G H)^-1 [A, G A']
+            n = len(A)
+            rise = step.T @ H @ across[:, :n]
+            G, H, step = G + step @ across[:, n:], H + rise, step @ across[:, :n]
+            G, H = (G + G.T) / 2, (H + H.T) / 2
+            if abs(rise).max() <= CONVERGED * abs(H).max():
+                break
+        else:
+            raise np.linalg.LinAlgError("doubling does not converge")
+        K = -_solve(R + discount * B.T @ H @ B, discount * B.T @ H @ A)
+    return K.astype(float), H.astype(float)
+
+
+def _decimal(array: np.ndarray) -> np.ndarray:
+    """The same numbers, exactly, as an array of `Decimal`."""
+    exact = np.empty(array.shape, dtype=object)
+    for index in np.ndindex(array.shape):
+        exact[index] = Decimal(float(array[index]))
+    return exact
+
+
+def _solve(M: np.ndarray, Y: np.ndarray) -> np.ndarray:
+    """M^-1 Y by Gauss-Jordan elimination with row pivoting."""
+    n, rows = len(M), np.hstack([M, Y])
+    for k in range(n):
+        pivot = k + int(np.argmax(abs(rows[k:, k])))
+        if rows[pivot, k] == 0:
+            raise np.linalg.LinAlgError("singular matrix")
+        rows[[k, pivot]] = rows[[pivot, k]]
+        rows[k] = rows[k] / rows[k, k]
+        others = np.arange(n) != k
+        rows[others] = rows[others] - np.outer(rows[others, k], rows[k])
+    return rows[:, n:]

@@ -1,0 +1,6 @@
+"""Strictness for every test: no silent promotion of types or ranks."""
+
+import jax
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
