@@ -110,9 +110,7 @@ def branch(parts: Parts, branches: Branches, state: RunState, key: PRNGKeyArray)
     start = sample(state.real, branches.count, start_key).observation
     length = jnp.round(branches.length(state.clock.env_steps)).astype(jnp.int32)
     model = FittedModel(parts.model, state.model)
-    import os
-    ag = eqx.tree_at(lambda a: a.factor, parts.agent, parts.agent.factor * float(os.environ.get("XS","1")))
-    steps, valid = imagine(model, ag, state.policy, start, branches.longest, length, rollout_key)
+    steps, valid = imagine(model, parts.agent, state.policy, start, branches.longest, length, rollout_key)
     rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps)
     return state._replace(imagined=add(state.imagined, rows, valid.reshape(-1)))
 

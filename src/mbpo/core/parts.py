@@ -84,7 +84,13 @@ class Agent(eqx.Module):
 
     @abc.abstractmethod
     def act(self, state: Any, observation: Float[Array, "n"], key: PRNGKeyArray) -> Float[Array, "m"]:
-        """An action of the exploring policy."""
+        """An action of the exploring policy in the real world."""
+
+    @abc.abstractmethod
+    def act_imagined(
+        self, state: Any, observation: Float[Array, "n"], key: PRNGKeyArray
+    ) -> Float[Array, "m"]:
+        """An action inside the model, where exploring costs nothing; the published algorithm acts as in the world."""
 
     @abc.abstractmethod
     def update(self, state: Any, experience: Experience, key: PRNGKeyArray) -> tuple[Any, Any]:

@@ -54,7 +54,7 @@ def imagine(
         observation, alive = carry
         key, step = inputs
         action_keys, step_keys = jax.random.split(key, (2, observation.shape[0]))
-        action = jax.vmap(agent.act, (None, 0, 0))(policy, observation, action_keys)
+        action = jax.vmap(agent.act_imagined, (None, 0, 0))(policy, observation, action_keys)
         transition, valid = jax.vmap(model.step)(observation, action, step_keys)
         keep = alive & valid & (step < length)
         following = jnp.where(keep[:, None], transition.next_observation, observation)

@@ -24,14 +24,16 @@ SHRINK = (1.0, 0.5, 0.25, 0.0)  # shares of a step that are tried, the largest s
 class PolicyState(NamedTuple):
     """A gain being improved.
 
-    gain: what acts and is differentiated; average: weighted average of past gains, the answer; curvature: running
-    average of M; progress: full steps taken so far, it sets the step size; updates: how many were made.
+    gain: what acts and is differentiated; average: weighted average of the gains that acted, the answer; curvature: running
+    average of M; progress: full steps taken so far, it sets the step size; trust: largest relative change of the cost
+    that a step may predict; updates: how many were made.
     """
 
     gain: Float[Array, "m n"]
     average: Float[Array, "m n"]
     curvature: Float[Array, "m m"]
     progress: Float[Array, ""]
+    trust: Float[Array, ""]
     updates: Float[Array, ""]
 
 
@@ -52,10 +54,14 @@ class GradientAgent(Agent):
     and, when the loop has a model, until the loop closed by the new gain contracts under the fitted model and under
     draws from its confidence set. The answer is the polynomial-decay average of the gains (Shamir & Zhang 2013),
     with weight (1 + w) / (t + 1 + w) on the newest.
+
+    start: the first gain, known to stabilise; factor, imagined_factor: L with exploration covariance S = L L' in the
+    world and inside the model. Trajectories handed over together with a model were imagined.
     """
 
     start: Float[Array, "m n"]
     factor: Float[Array, "m m"]
+    imagined_factor: Float[Array, "m m"]
     objective: Objective
     estimator: Estimator = eqx.field(static=True)
     memory: float = 5.0
@@ -66,25 +72,33 @@ class GradientAgent(Agent):
         del key
         zero = jnp.zeros((), self.start.dtype)
         m = self.factor.shape[0]
-        return PolicyState(self.start, self.start, jnp.zeros((m, m), self.start.dtype), zero, zero)
+        curvature = jnp.zeros((m, m), self.start.dtype)
+        return PolicyState(self.start, self.start, curvature, zero, zero + self.trust, zero)
 
     def act(self, state: PolicyState, observation: Float[Array, "n"], key: PRNGKeyArray) -> Float[Array, "m"]:
         return LinearGaussian(state.gain, self.factor).sample(observation, key)
 
+    def act_imagined(
+        self, state: PolicyState, observation: Float[Array, "n"], key: PRNGKeyArray
+    ) -> Float[Array, "m"]:
+        return LinearGaussian(state.gain, self.imagined_factor).sample(observation, key)
+
     def retreat(self, state: PolicyState) -> PolicyState:
-        return self.init(jax.random.key(0))._replace(curvature=state.curvature, updates=state.updates)
+        fresh = self.init(jax.random.key(0))
+        return fresh._replace(curvature=state.curvature, trust=state.trust / 2, updates=state.updates)
 
     def update(
         self, state: PolicyState, experience: Experience, key: PRNGKeyArray
     ) -> tuple[PolicyState, UpdateInfo]:
         estimate_key, guard_key = jax.random.split(key)
-        policy = LinearGaussian(state.gain, self.factor)
+        factor = self.factor if experience.model is None else self.imagined_factor
+        policy = LinearGaussian(state.gain, factor)
         estimate = self.estimator(policy, experience, self.objective, estimate_key)
         curvature = self._remember(state, estimate)
         direction = -jnp.linalg.solve(curvature, estimate.error)
         size = self.memory / (self.memory + state.progress)
         change = jnp.trace(estimate.moment @ direction.T @ curvature @ direction) / jnp.abs(estimate.cost)
-        share = jnp.minimum(1.0, jnp.sqrt(self.trust / jnp.maximum(size**2 * change, 1e-300)))
+        share = jnp.minimum(1.0, jnp.sqrt(state.trust / jnp.maximum(size**2 * change, 1e-300)))
         usable = estimate.usable & jnp.all(jnp.isfinite(direction))
         direction = jnp.where(usable, direction, jnp.zeros_like(direction))
         share = jnp.where(usable, share, 0.0)
@@ -94,9 +108,10 @@ class GradientAgent(Agent):
         weight = (1 + self.newest) / (state.progress + 1 + self.newest)
         moved = PolicyState(
             gain=gain,
-            average=state.average + weight * (gain - state.average),
+            average=state.average + weight * (state.gain - state.average),
             curvature=curvature,
             progress=state.progress + share,
+            trust=state.trust,
             updates=state.updates + 1,
         )
         state = jax.tree.map(lambda new, old: jnp.where(usable, new, old), moved, state)
@@ -134,9 +149,14 @@ class CertaintyEquivalence(Agent):
         del key
         zero = jnp.zeros((), self.start.dtype)
         m = self.factor.shape[0]
-        return PolicyState(self.start, self.start, jnp.zeros((m, m), self.start.dtype), zero, zero)
+        return PolicyState(self.start, self.start, jnp.zeros((m, m), self.start.dtype), zero, zero, zero)
 
     def act(self, state: PolicyState, observation: Float[Array, "n"], key: PRNGKeyArray) -> Float[Array, "m"]:
+        return LinearGaussian(state.gain, self.factor).sample(observation, key)
+
+    def act_imagined(
+        self, state: PolicyState, observation: Float[Array, "n"], key: PRNGKeyArray
+    ) -> Float[Array, "m"]:
         return LinearGaussian(state.gain, self.factor).sample(observation, key)
 
     def retreat(self, state: PolicyState) -> PolicyState:

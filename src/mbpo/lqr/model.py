@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from mbpo.core.buffer import Ring, held
 from mbpo.core.parts import Model
 from mbpo.core.types import Transition
-from mbpo.lqr.critic import fit_cost
+from mbpo.lqr.critic import moments, regress
 from mbpo.lqr.environment import linear_step
 from mbpo.lqr.system import LinearQuadratic
 
@@ -79,7 +79,7 @@ class LeastSquares(Model):
     def _cost(self, data: Transition, present: Bool[Array, "C"]) -> tuple[Array, Array]:
         n = self.Q.shape[0]
         z = jnp.concatenate([data.observation, data.action], 1)
-        cost = fit_cost(z, -data.reward, present)
+        cost = regress(moments(z, -data.reward, z, present))
         return semidefinite(cost[:n, :n], 0.0), semidefinite(cost[n:, n:], 1e-6)
 
     def step(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from mbpo.core.types import Experience, Transition
-from mbpo.lqr.critic import backward_values, fit_cost, lstd
+from mbpo.lqr.critic import backward_values, lstd, moments, regress
 from mbpo.lqr.gradients.estimate import Estimate
 from mbpo.lqr.objective import Objective
 from mbpo.lqr.policy import LinearGaussian, linear_action
@@ -30,14 +30,16 @@ def deterministic(
     next_action = linear_action(policy.gain, rows.next_observation)
     z_next = jnp.concatenate([rows.next_observation, next_action], 1)
     cost = -rows.reward
+    at = moments(z, cost, z_next, valid)
     if objective.kind == "horizon":
-        G = _horizon_matrix(z, cost, z_next, rows.next_observation, valid, objective)
+        matrices, _ = backward_values(z, cost, z_next, rows.next_observation, valid, objective)
+        G = jnp.mean(matrices, axis=0)
     else:
-        G = lstd(z, cost, z_next, valid, objective).matrix
+        G = lstd(at, objective).matrix
+    stage = regress(at)
     weight = valid.astype(z.dtype)
     count = jnp.maximum(jnp.sum(weight), 1.0)
     moment = (rows.observation * weight[:, None]).T @ rows.observation / count
-    stage = fit_cost(z, cost, valid)
     curvature = at_least(G[n:, n:], stage[n:, n:])
     error = G[n:, :n] + G[n:, n:] @ policy.gain
     usable = jnp.all(jnp.isfinite(error)) & jnp.all(jnp.isfinite(curvature))
@@ -57,15 +59,3 @@ def at_least(matrix: Array, floor: Array) -> Array:
     """floor + the positive part of (matrix - floor): M = R + B'PB can never be below R."""
     values, vectors = jnp.linalg.eigh((matrix + matrix.T - floor - floor.T) / 2)
     return (floor + floor.T) / 2 + (vectors * jnp.maximum(values, 0.0)[None, :]) @ vectors.T
-
-
-def _horizon_matrix(z, cost, z_next, x_next, valid, objective: Objective) -> Array:
-    """The mean over stages of the time-dependent Q matrices of a finite horizon."""
-
-    def following(matrix, offset):
-        if matrix is None:
-            return jnp.sum((x_next @ objective.terminal_cost) * x_next, axis=1)
-        return jnp.sum((z_next @ matrix) * z_next, axis=1) + offset
-
-    matrices, _ = backward_values(z, cost, following, valid, objective)
-    return jnp.mean(matrices, axis=0)

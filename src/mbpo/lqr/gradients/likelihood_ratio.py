@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from mbpo.core.types import Experience, Transition
-from mbpo.lqr.critic import backward_values, fit_cost, lstd
+from mbpo.lqr.critic import backward_values, lstd, moments, regress
 from mbpo.lqr.gradients.deterministic import at_least
 from mbpo.lqr.gradients.estimate import Estimate
 from mbpo.lqr.objective import Objective
@@ -45,7 +45,8 @@ def likelihood_ratio(
     curvature = (second - inverse * jnp.sum(errors * weight) / count) / 2
     z = jnp.concatenate([rows.observation, rows.action], -1)
     flat_valid = jnp.repeat(valid, errors.shape[1])
-    stage = fit_cost(z.reshape(-1, z.shape[-1]), -rows.reward.reshape(-1), flat_valid)
+    z = z.reshape(-1, z.shape[-1])
+    stage = regress(moments(z, -rows.reward.reshape(-1), z, flat_valid))
     n = rows.observation.shape[-1]
     error = jnp.linalg.solve(moment + 1e-12 * jnp.trace(moment) * jnp.eye(n, dtype=errors.dtype), gradient.T).T / 2
     enough = (jnp.sum(valid & first) > 0) & (jnp.sum(valid & ~first) > 0)
@@ -60,16 +61,13 @@ def one_step_errors(rows: Transition, valid: Array, objective: Objective) -> Flo
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rows)
     use = jnp.repeat(valid, steps)
     cost = -rows.reward
+    x, x_next = flat.observation, flat.next_observation
     if objective.kind != "horizon":
-        value = lstd(flat.observation, cost.reshape(-1), flat.next_observation, use, objective)
+        value = lstd(moments(x, cost.reshape(-1), x_next, use), objective)
         average = value.average if objective.kind == "average" else jnp.zeros_like(value.average)
         return cost - average + objective.discount * value(rows.next_observation) - value(rows.observation)
 
-    def following(matrix, offset):
-        matrix = objective.terminal_cost if matrix is None else matrix
-        return jnp.sum((flat.next_observation @ matrix) * flat.next_observation, axis=1) + offset
-
-    matrices, offsets = backward_values(flat.observation, cost.reshape(-1), following, use, objective)
+    matrices, offsets = backward_values(x, cost.reshape(-1), x_next, x_next, use, objective)
     here = jnp.einsum("bti,tij,btj->bt", rows.observation, matrices, rows.observation) + offsets[None, :]
     last = rows.next_observation[:, -1]
     end = jnp.sum((last @ objective.terminal_cost) * last, axis=1)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from mbpo.core.parts import FittedModel
 from mbpo.core.types import Experience
-from mbpo.lqr.critic import backward_values, lstd
+from mbpo.lqr.critic import backward_values, lstd, moments
 from mbpo.lqr.gradients.deterministic import flat_rows
 from mbpo.lqr.gradients.estimate import Estimate
 from mbpo.lqr.objective import Objective
@@ -67,11 +67,6 @@ def _value(x, cost, x_next, valid, objective: Objective) -> tuple[Array, Array]:
     weight = valid.astype(x.dtype)
     mean = jnp.sum(cost * weight) / jnp.maximum(jnp.sum(weight), 1.0)
     if objective.kind != "horizon":
-        return lstd(x, cost, x_next, valid, objective).matrix, mean
-
-    def following(matrix, offset):
-        matrix = objective.terminal_cost if matrix is None else matrix
-        return jnp.sum((x_next @ matrix) * x_next, axis=1) + offset
-
-    matrices, _ = backward_values(x, cost, following, valid, objective)
+        return lstd(moments(x, cost, x_next, valid), objective).matrix, mean
+    matrices, _ = backward_values(x, cost, x_next, x_next, valid, objective)
     return jnp.mean(matrices, axis=0), mean
