@@ -14,12 +14,16 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mbpo import __version__
+from mbpo.cli.demo import add_demo
+from mbpo.cli.doctor import add_doctor
+from mbpo.cli.evaluate_gain import add_evaluate_gain
 from mbpo.cli.parser import Parser, add_verbs, reject_unknown
 from mbpo.cli.solve import add_solve
 from mbpo.cli.systems import add_systems
+from mbpo.cli.train import add_train
 from mbpo.errors import InputError
 
-VERBS = (add_solve, add_systems)
+VERBS = (add_solve, add_evaluate_gain, add_train, add_systems, add_demo, add_doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -29,7 +29,9 @@ def empty(example: Any, capacity: int) -> Ring:
     """A ring for items shaped like `example`; raises ValueError when `capacity` is below one."""
     if capacity < 1:
         raise ValueError(f"a ring needs a capacity of at least 1, got {capacity}")
-    data = jax.tree.map(lambda leaf: jnp.zeros((capacity, *jnp.shape(leaf)), jnp.asarray(leaf).dtype), example)
+    data = jax.tree.map(
+        lambda leaf: jnp.zeros((capacity, *jnp.shape(leaf)), jnp.asarray(leaf).dtype), example
+    )
     return Ring(data, jnp.int32(0), jnp.int32(0))
 
 

@@ -25,7 +25,12 @@ from mbpo.core.plan import Branches, OnPolicy, Plan, Replay
 from mbpo.core.rollout import RealSteps, act, imagine
 from mbpo.core.types import Clock, Experience, Transition
 
-ACT, FIT, IMAGINE, IMPROVE = range(4)  # each stage folds its own key: leaving one out moves no other's numbers
+ACT, FIT, IMAGINE, IMPROVE, WARM_UP = range(
+    5
+)  # each stage folds its own key: leaving one out moves no other's numbers
+
+
+Watch = Callable[["RunState", RealSteps], Any]
 
 
 class Parts(eqx.Module):
@@ -89,9 +94,14 @@ def _example(parts: Parts, world: Any, policy: Any) -> Transition:
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def gather(parts: Parts, state: RunState, steps: int, key: PRNGKeyArray) -> tuple[RunState, RealSteps]:
+def gather(
+    parts: Parts, plan: Plan, state: RunState, steps: int, key: PRNGKeyArray
+) -> tuple[RunState, RealSteps]:
     """Real <- act in the environment. Where the world had to be cut, the agent retreats."""
-    world, taken = act(parts.environment, state.world, parts.agent, state.policy, steps, key)
+    reset_key, act_key = jax.random.split(key)
+    fresh = isinstance(plan.batches, OnPolicy) and plan.batches.restart
+    world = parts.environment.reset(reset_key) if fresh else state.world
+    world, taken = act(parts.environment, world, parts.agent, state.policy, steps, act_key)
     retreated = parts.agent.retreat(state.policy)
     policy = jax.tree.map(lambda r, p: jnp.where(taken.cuts > 0, r, p), retreated, state.policy)
     real = add(state.real, taken.transitions, taken.valid) if state.real.capacity > 1 else state.real
@@ -101,7 +111,14 @@ def gather(parts: Parts, state: RunState, steps: int, key: PRNGKeyArray) -> tupl
 
 def refit(parts: Parts, state: RunState, key: PRNGKeyArray) -> RunState:
     """Model <- fit to real data."""
-    return state if parts.model is None else state._replace(model=parts.model.fit(state.model, state.real, key))
+    return (
+        state if parts.model is None else state._replace(model=parts.model.fit(state.model, state.real, key))
+    )
+
+
+def fitted(parts: Parts, state: RunState) -> FittedModel | None:
+    """The model with its state, or None without one."""
+    return None if parts.model is None else FittedModel(parts.model, state.model)
 
 
 def branch(parts: Parts, branches: Branches, state: RunState, key: PRNGKeyArray) -> RunState:
@@ -109,7 +126,8 @@ def branch(parts: Parts, branches: Branches, state: RunState, key: PRNGKeyArray)
     start_key, rollout_key = jax.random.split(key)
     start = sample(state.real, branches.count, start_key).observation
     length = jnp.round(branches.length(state.clock.env_steps)).astype(jnp.int32)
-    model = FittedModel(parts.model, state.model)
+    model = fitted(parts, state)
+    assert model is not None, "a plan with branches needs a model"
     steps, valid = imagine(model, parts.agent, state.policy, start, branches.longest, length, rollout_key)
     rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps)
     return state._replace(imagined=add(state.imagined, rows, valid.reshape(-1)))
@@ -119,15 +137,19 @@ def improve(
     parts: Parts, plan: Plan, state: RunState, taken: RealSteps, key: PRNGKeyArray
 ) -> tuple[RunState, Float[Array, ""], Any]:
     """Agent <- updates on batches of the plan's kind; also the mean realised real share and the last info."""
-    model = None if parts.model is None else FittedModel(parts.model, state.model)
+    model = fitted(parts, state)
 
     def update(policy: Any, key: PRNGKeyArray) -> tuple[Any, tuple[Float[Array, ""], Any]]:
         batch_key, update_key = jax.random.split(key)
-        transitions, valid, share = _batch(parts, plan.batches, state._replace(policy=policy), taken, batch_key)
+        transitions, valid, share = _batch(
+            parts, plan.batches, state._replace(policy=policy), taken, batch_key
+        )
         policy, info = parts.agent.update(policy, Experience(transitions, valid, model), update_key)
         return policy, (share, info)
 
-    policy, (shares, infos) = jax.lax.scan(update, state.policy, jax.random.split(key, plan.updates_per_round))
+    policy, (shares, infos) = jax.lax.scan(
+        update, state.policy, jax.random.split(key, plan.updates_per_round)
+    )
     clock = state.clock._replace(updates=state.clock.updates + plan.updates_per_round)
     last = jax.tree.map(lambda leaf: leaf[-1], infos)
     return state._replace(clock=clock, policy=policy), jnp.mean(shares), last
@@ -143,7 +165,8 @@ def _batch(parts: Parts, batches: Replay | OnPolicy, state: RunState, taken: Rea
         start_key, rollout_key = jax.random.split(key)
         reset = jax.vmap(lambda key: parts.environment.observe(parts.environment.reset(key)))
         start = reset(jax.random.split(start_key, batches.episodes))
-        model = FittedModel(parts.model, state.model)
+        model = fitted(parts, state)
+        assert model is not None, "imagined trajectories need a model"
         length = jnp.int32(batches.length)
         rows, valid = imagine(model, parts.agent, state.policy, start, batches.length, length, rollout_key)
         return rows, jnp.all(valid, axis=1), jnp.zeros(())
@@ -153,31 +176,30 @@ def _batch(parts: Parts, batches: Replay | OnPolicy, state: RunState, taken: Rea
 
 
 def one_round(
-    parts: Parts, plan: Plan, state: RunState, key: PRNGKeyArray, watch: Callable[[RunState], Any]
+    parts: Parts, plan: Plan, state: RunState, key: PRNGKeyArray, watch: Watch
 ) -> tuple[RunState, RoundInfo]:
     """Act, fit, imagine, improve, once."""
     state = state._replace(clock=state.clock._replace(rounds=state.clock.rounds + 1))
-    stage = [jax.random.fold_in(jax.random.fold_in(key, state.clock.rounds), name) for name in range(4)]
-    state, taken = gather(parts, state, plan.steps_per_round, stage[ACT])
+    stage = [jax.random.fold_in(jax.random.fold_in(key, state.clock.rounds), name) for name in range(WARM_UP)]
+    state, taken = gather(parts, plan, state, plan.steps_per_round, stage[ACT])
     state = refit(parts, state, stage[FIT])
     if isinstance(plan.batches, Replay) and plan.batches.branches is not None:
         state = branch(parts, plan.batches.branches, state, stage[IMAGINE])
     state, share, update = improve(parts, plan, state, taken, stage[IMPROVE])
-    return state, RoundInfo(state.clock, taken.cuts, share, state.imagined.size, update, watch(state))
+    return state, RoundInfo(state.clock, taken.cuts, share, state.imagined.size, update, watch(state, taken))
 
 
-def mbpo(
-    parts: Parts, plan: Plan, key: PRNGKeyArray, watch: Callable[[RunState], Any]
-) -> tuple[RunState, RoundInfo]:
+def mbpo(parts: Parts, plan: Plan, key: PRNGKeyArray, watch: Watch) -> tuple[RunState, Any, RoundInfo]:
     """A whole run of a pure environment as one traceable program, ready for `jit` and `vmap` over keys or settings.
 
-    Returns the final state and the `RoundInfo` of every round (leaves `[rounds, ...]`); `watch` says what of the
-    state is worth keeping each round.
+    Returns the final state, what `watch` saw after the warm-up, and the `RoundInfo` of every round (leaves
+    `[rounds, ...]`); `watch` says what of the state and of the real steps just taken is worth keeping.
     """
     state = begin(parts, plan, key)
-    if plan.warmup_steps:
-        warmup_key = jax.random.fold_in(jax.random.fold_in(key, state.clock.rounds), 1 + IMPROVE)
-        state, _ = gather(parts, state, plan.warmup_steps, warmup_key)
-    return jax.lax.scan(
+    warmup_key = jax.random.fold_in(jax.random.fold_in(key, state.clock.rounds), WARM_UP)
+    state, taken = gather(parts, plan, state, plan.warmup_steps, warmup_key)
+    start = watch(state, taken)
+    state, infos = jax.lax.scan(
         lambda state, _: one_round(parts, plan, state, key, watch), state, length=plan.rounds
     )
+    return state, start, infos

@@ -28,7 +28,9 @@ class RealRatio(eqx.Module):
         count_key, real_key, imagined_key = jax.random.split(key, 3)
         ratio = jnp.where(imagined.size == 0, 1.0, jnp.where(real.size == 0, 0.0, self.value))
         uniform = jax.random.uniform(count_key, (), ratio.dtype)
-        count = jnp.floor(ratio * batch_size + uniform).astype(jnp.int32)
+        whole = jnp.floor(ratio * batch_size)
+        more = uniform < ratio * batch_size - whole  # floor(r B + U) without adding U, which would round up
+        count = whole.astype(jnp.int32) + more.astype(jnp.int32)
         from_real = jnp.arange(batch_size, dtype=jnp.int32) < count
         batch = jax.tree.map(
             lambda r, i: jnp.where(from_real.reshape((-1,) + (1,) * (r.ndim - 1)), r, i),

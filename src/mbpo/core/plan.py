@@ -38,11 +38,12 @@ class Replay(eqx.Module):
 
 class OnPolicy(eqx.Module):
     """Trajectories `[episodes, length]` of the current policy: the real ones just gathered, or imagined afresh for
-    every update from the start distribution."""
+    every update from the start distribution. With `restart`, real rounds begin with a new episode."""
 
     episodes: int = eqx.field(static=True)
     length: int = eqx.field(static=True)
     imagined: bool = eqx.field(static=True)
+    restart: bool = eqx.field(static=True, default=False)
 
 
 class Plan(eqx.Module):
@@ -60,8 +61,12 @@ class Plan(eqx.Module):
         return self.warmup_steps + self.rounds * self.steps_per_round
 
     def __check_init__(self) -> None:
-        if min(self.warmup_steps, self.rounds, self.steps_per_round - 1, self.updates_per_round) < 0:
-            raise ValueError("a plan needs non-negative counts and at least one real step in a round")
-        fresh_real = isinstance(self.batches, OnPolicy) and not self.batches.imagined
-        if fresh_real and self.batches.episodes * self.batches.length != self.steps_per_round:
-            raise ValueError("on-policy real batches use all steps of a round: episodes * length = steps_per_round")
+        if min(self.warmup_steps, self.rounds, self.steps_per_round, self.updates_per_round) < 1:
+            raise ValueError("a plan needs a warm-up, rounds, real steps and updates: at least one of each")
+        batches = self.batches
+        if not isinstance(batches, OnPolicy) or batches.imagined:
+            return
+        if batches.episodes * batches.length != self.steps_per_round:
+            raise ValueError(
+                "on-policy real batches use all steps of a round: episodes * length = steps_per_round"
+            )

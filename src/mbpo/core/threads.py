@@ -1,4 +1,4 @@
-"""Thread pools of the CPU, sized before they are made.
+"""Thread pools, devices and compiled programs of the CPU, settled before JAX's backend starts.
 
 JAX's batched LAPACK kernels (jaxlib 0.10) wait, inside a worker of XLA's pool, for other tasks of the same pool: two
 such kernels at once on a pool of two workers wait for ever. A wider pool cannot fill up with waiters. OpenBLAS gets one
@@ -17,3 +17,13 @@ def size_thread_pools() -> None:
     """Set `PJRT_NPROC` and `OPENBLAS_NUM_THREADS` unless the user has."""
     os.environ.setdefault("PJRT_NPROC", str(max(WORKERS, os.cpu_count() or 1)))
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def use_all_cores() -> None:
+    """One JAX device a core, and compiled programs kept in the user's cache directory; for a process that is ours."""
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "mbpo", "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

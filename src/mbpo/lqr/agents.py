@@ -103,7 +103,9 @@ class GradientAgent(Agent):
         direction = jnp.where(usable, direction, jnp.zeros_like(direction))
         share = jnp.where(usable, share, 0.0)
         if experience.model is not None:
-            share = share * self._safe_share(state.gain, share * size * direction, experience.model.state, guard_key)
+            share = share * self._safe_share(
+                state.gain, share * size * direction, experience.model.state, guard_key
+            )
         gain = state.gain + share * size * direction
         weight = (1 + self.newest) / (state.progress + 1 + self.newest)
         moved = PolicyState(
@@ -172,5 +174,7 @@ class CertaintyEquivalence(Agent):
         safe = solved & jnp.all(contracts(g * (A + B @ gain)))
         gain = jnp.where(safe, gain, state.gain)
         share = safe.astype(gain.dtype)
-        state = state._replace(gain=gain, average=gain, progress=state.progress + share, updates=state.updates + 1)
+        state = state._replace(
+            gain=gain, average=gain, progress=state.progress + share, updates=state.updates + 1
+        )
         return state, UpdateInfo(share, jnp.zeros_like(share), safe)

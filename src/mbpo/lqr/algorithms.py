@@ -1,4 +1,4 @@
-"""The named algorithms on linear-quadratic systems: each is an agent, a model or none, and a plan for one loop."""
+"""The named algorithms on linear-quadratic systems: each is an agent, a model or none, and a plan for the one loop."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from mbpo.core.loop import Parts
 from mbpo.core.mixing import RealRatio
 from mbpo.core.plan import Branches, OnPolicy, Plan, Replay
 from mbpo.core.schedule import constant
+from mbpo.lqr import exact
 from mbpo.lqr.agents import CertaintyEquivalence, GradientAgent
 from mbpo.lqr.environment import LinearQuadraticEnvironment
 from mbpo.lqr.gradients import ESTIMATORS
@@ -19,25 +20,144 @@ from mbpo.lqr.model import LeastSquares
 from mbpo.lqr.objective import Objective
 from mbpo.lqr.system import LinearQuadratic
 
+ROUNDS = 60  # refits, at most; fewer when rounds would get shorter than an algorithm can use
+BATCH = 4096  # rows of an off-policy batch
+BRANCHES = 4000  # imagined transitions after a fit: this many divided by the rollout length branches
+EPISODES = 200  # imagined trajectories of one on-policy update
+TRAJECTORY = 20  # steps of a trajectory where the objective does not set them
+IMAGINED_EXPLORATION = 4.0  # standard deviation of exploration inside the model, relative to the world's
+FAR = 1e3  # standard deviations of the starting loop's state beyond which a real rollout is cut
+
 
 @dataclass(frozen=True)
 class Algorithm:
-    """How an algorithm differs from the others; sizes are defaults that the command line may change."""
+    """What sets an algorithm apart.
+
+    improve: the gradient estimator it steps along (None: the fitted model is solved outright); on_policy: learns from
+    trajectories of the current policy; real_ratio, rollout_length: defaults where the algorithm has the option, else
+    None; shortest: fewest real steps of a round; trust: see `GradientAgent`.
+    """
 
     summary: str
-    improve: str
+    improve: str | None
     uses_model: bool
     on_policy: bool
-    real_ratio: float
-    rollout_length: int
-    updates_per_round: int
+    updates: int
+    shortest: int
+    real_ratio: float | None = None
+    rollout_length: int | None = None
+    trust: float = 0.25
 
 
 ALGORITHMS: dict[str, Algorithm] = {
-    "mbpo": Algorithm("MBPO, Algorithm 2: branched rollouts, mixed batches", "dpg", True, False, 0.05, 5, 4),
-    "mbpo-simple": Algorithm("MBPO, Algorithm 1: full rollouts", "likelihood-ratio", True, True, 0.0, 20, 4),
-    "dyna": Algorithm("Dyna: one-step branches, mixed batches", "dpg", True, False, 0.05, 1, 4),
-    "dpg": Algorithm("deterministic policy gradient on replayed real data", "dpg", False, False, 1.0, 0, 4),
-    "policy-gradient": Algorithm("on-policy likelihood ratio", "likelihood-ratio", False, True, 1.0, 20, 1),
-    "certainty-equivalence": Algorithm("Riccati on the fitted model", "riccati", True, False, 1.0, 0, 1),
-}
+    "mbpo": Algorithm(
+        "Algorithm 2: short branches from real states, off-policy updates on mixed batches",
+        improve="dpg", uses_model=True, on_policy=False, updates=2, shortest=1, real_ratio=0.05, rollout_length=5,
+    ),
+    "mbpo-simple": Algorithm(
+        "Algorithm 1: full imagined rollouts from the start, on-policy updates",
+        improve="likelihood-ratio", uses_model=True, on_policy=True, updates=2, shortest=1,
+    ),
+    "dyna": Algorithm(
+        "Dyna: as mbpo with one-step branches",
+        improve="dpg", uses_model=True, on_policy=False, updates=2, shortest=1, real_ratio=0.05, rollout_length=1,
+    ),
+    "dpg": Algorithm(
+        "deterministic policy gradient on replayed real data, no model",
+        improve="dpg", uses_model=False, on_policy=False, updates=2, shortest=1,
+    ),
+    "policy-gradient": Algorithm(
+        "likelihood-ratio policy gradient on fresh real trajectories, no model",
+        improve="likelihood-ratio", uses_model=False, on_policy=True, updates=1, shortest=800, trust=0.05,
+    ),
+    "certainty-equivalence": Algorithm(
+        "the optimal gain of the fitted model, the yardstick",
+        improve=None, uses_model=True, on_policy=False, updates=1, shortest=1,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """A system made ready to be learned: the first gain, the exploration covariance S, and when to cut."""
+
+    gain: np.ndarray
+    exploration: np.ndarray
+    state_limit: float
+    episode_length: int | None
+
+
+def prepare(system: LinearQuadratic, gain: np.ndarray) -> Setup:
+    """The defaults of learning on `system` from `gain`.
+
+    S is diagonal, with B S B' and W of equal trace and every input contributing equally: exploring disturbs the
+    state as much as the process noise does (the start's covariance takes the noise's place where there is none).
+    """
+    noise = float(np.trace(system.W)) or float(np.trace(system.initial_covariance))
+    reach = np.sum(system.B**2, axis=0)
+    reach = np.maximum(reach, 1e-6 * np.max(reach))
+    S = np.diag(noise / (system.action_dim * reach))
+    spread = np.asarray(exact.state_covariance(system, gain, S))
+    largest = max(np.max(np.diagonal(spread, axis1=-2, axis2=-1)), np.max(np.diag(system.initial_covariance)))
+    return Setup(gain, S, FAR * math.sqrt(float(largest)), _episode_length(system))
+
+
+def _episode_length(system: LinearQuadratic) -> int | None:
+    if system.horizon is not None:
+        return system.horizon
+    if system.discount is None:
+        return None
+    return min(max(math.ceil(math.log(1e-3) / math.log(system.discount)), 10), 1000)
+
+
+def rounds_for(system: LinearQuadratic, algorithm: Algorithm, transitions: int) -> tuple[int, int, int]:
+    """Warm-up, rounds and steps per round that use exactly `transitions` real steps; raises ValueError with the
+    smallest number that would do."""
+    unit = trajectory_length(system) if algorithm.on_policy and not algorithm.uses_model else 1
+    least = max(algorithm.shortest, 2 * (system.state_dim + system.action_dim))
+    steps = max(transitions // (ROUNDS + 1), least)
+    steps = -(-steps // unit) * unit if steps == least else steps // unit * unit
+    rounds = min(transitions // steps - 1, ROUNDS) if steps else 0
+    if rounds < 1:
+        raise ValueError(f"{2 * (-(-least // unit)) * unit}")
+    return transitions - rounds * steps, rounds, steps
+
+
+def trajectory_length(system: LinearQuadratic) -> int:
+    """Steps of one on-policy trajectory."""
+    return system.horizon if system.horizon is not None else TRAJECTORY
+
+
+def assemble(
+    system: LinearQuadratic,
+    algorithm: Algorithm,
+    setup: Setup,
+    sizes: tuple[int, int, int],
+    improve: str | None,
+    real_ratio: float | None,
+    rollout_length: int | None,
+) -> tuple[Parts, Plan]:
+    """The parts and the plan of `algorithm` on `system`; traced under 64-bit types."""
+    warmup, rounds, steps = sizes
+    start, factor = jnp.asarray(setup.gain), jnp.asarray(np.linalg.cholesky(setup.exploration))
+    objective = Objective.of(system)
+    environment = LinearQuadraticEnvironment.of(system, setup.state_limit, setup.episode_length)
+    model = LeastSquares.of(system, setup.state_limit) if algorithm.uses_model else None
+    if improve is None:
+        agent = CertaintyEquivalence(start, factor, objective)
+    else:
+        imagined = IMAGINED_EXPLORATION * factor
+        agent = GradientAgent(start, factor, imagined, objective, ESTIMATORS[improve], trust=algorithm.trust)
+    length = trajectory_length(system)
+    if algorithm.on_policy:
+        episodes = EPISODES if algorithm.uses_model else steps // length
+        restart = system.horizon is not None
+        batches = OnPolicy(episodes, length, imagined=algorithm.uses_model, restart=restart)
+    elif real_ratio is None or rollout_length is None:
+        ratio = RealRatio(jnp.asarray(1.0, jnp.float64))
+        batches = Replay(ratio, BATCH if improve else 1, None)
+    else:
+        ratio = RealRatio(jnp.asarray(real_ratio, jnp.float64))
+        count = max(BRANCHES // rollout_length, 1)
+        batches = Replay(ratio, BATCH, Branches(constant(float(rollout_length)), count, rollout_length))
+    return Parts(environment, model, agent), Plan(batches, warmup, rounds, steps, algorithm.updates)

@@ -113,7 +113,7 @@ def backward_values(
         matrix = quadratic_matrix(white, theta[:-1])
         return jnp.sum((z_next @ matrix) * z_next, axis=1) + theta[-1], (matrix, theta[-1])
 
-    terminal = jnp.sum((x_next @ objective.terminal_cost) * x_next, axis=1)
+    terminal = objective.final_value(x_next)
     _, (matrices, offsets) = jax.lax.scan(stage, terminal, length=objective.horizon)
     return matrices[::-1], offsets[::-1]
 

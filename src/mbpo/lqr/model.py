@@ -86,9 +86,7 @@ class LeastSquares(Model):
         self, state: LinearModel, observation: Float[Array, "n"], action: Float[Array, "m"], key: PRNGKeyArray
     ) -> tuple[Transition, Bool[Array, ""]]:
         noise = matrix_root(state.W) @ jax.random.normal(key, observation.shape, observation.dtype)
-        return linear_step(
-            state.A, state.B, state.Q, state.R, observation, action, noise, self.state_limit
-        )
+        return linear_step(state.A, state.B, state.Q, state.R, observation, action, noise, self.state_limit)
 
 
 def least_squares(

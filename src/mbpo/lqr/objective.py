@@ -25,3 +25,8 @@ class Objective(eqx.Module):
         discount = 1.0 if system.discount is None else system.discount
         terminal = None if system.horizon is None else jnp.asarray(terminal_value(system))
         return cls(jnp.asarray(discount, jnp.float64), terminal, system.objective, system.horizon)
+
+    def final_value(self, x: Float[Array, "*batch n"]) -> Float[Array, "*batch"]:
+        """x' Q_T x, what follows the last stage of a finite horizon."""
+        assert self.terminal_cost is not None, "only a finite horizon has a terminal cost"
+        return jnp.sum((x @ self.terminal_cost) * x, axis=-1)

@@ -26,17 +26,15 @@ class LinearGaussian(eqx.Module):
 
     def sample(self, x: Float[Array, "n"], key: PRNGKeyArray) -> Float[Array, "m"]:
         """An action at `x`."""
-        return self.gain @ x + self.factor @ jax.random.normal(key, (self.factor.shape[0],), self.factor.dtype)
+        return self.gain @ x + self.factor @ jax.random.normal(
+            key, (self.factor.shape[0],), self.factor.dtype
+        )
 
-    def deviation(
-        self, x: Float[Array, "*batch n"], u: Float[Array, "*batch m"]
-    ) -> Float[Array, "*batch m"]:
+    def deviation(self, x: Float[Array, "*batch n"], u: Float[Array, "*batch m"]) -> Float[Array, "*batch m"]:
         """e = u - K x."""
         return u - linear_action(self.gain, x)
 
-    def whitened(
-        self, x: Float[Array, "*batch n"], u: Float[Array, "*batch m"]
-    ) -> Float[Array, "*batch m"]:
+    def whitened(self, x: Float[Array, "*batch n"], u: Float[Array, "*batch m"]) -> Float[Array, "*batch m"]:
         """S^-1 (u - K x), the action's half of the score."""
         flat = self.deviation(x, u).reshape(-1, self.factor.shape[0])
         solved = jax.scipy.linalg.cho_solve((self.factor, True), flat.T).T

@@ -41,14 +41,19 @@ def likelihood_ratio(
     gradient = jnp.einsum("bt,bti,btj->ij", advantage * weight, whitened, rows.observation) / count
     moment = jnp.einsum("bt,bti,btj->ij", weight, rows.observation, rows.observation) / count
     second = jnp.einsum("bt,bti,btj->ij", errors * weight, whitened, whitened) / count
-    inverse = jax.scipy.linalg.cho_solve((policy.factor, True), jnp.eye(policy.factor.shape[0], dtype=errors.dtype))
+    inverse = jax.scipy.linalg.cho_solve(
+        (policy.factor, True), jnp.eye(policy.factor.shape[0], dtype=errors.dtype)
+    )
     curvature = (second - inverse * jnp.sum(errors * weight) / count) / 2
     z = jnp.concatenate([rows.observation, rows.action], -1)
     flat_valid = jnp.repeat(valid, errors.shape[1])
     z = z.reshape(-1, z.shape[-1])
     stage = regress(moments(z, -rows.reward.reshape(-1), z, flat_valid))
     n = rows.observation.shape[-1]
-    error = jnp.linalg.solve(moment + 1e-12 * jnp.trace(moment) * jnp.eye(n, dtype=errors.dtype), gradient.T).T / 2
+    error = (
+        jnp.linalg.solve(moment + 1e-12 * jnp.trace(moment) * jnp.eye(n, dtype=errors.dtype), gradient.T).T
+        / 2
+    )
     enough = (jnp.sum(valid & first) > 0) & (jnp.sum(valid & ~first) > 0)
     usable = enough & jnp.all(jnp.isfinite(error)) & jnp.all(jnp.isfinite(curvature))
     mean_cost = jnp.sum(-rows.reward * weight) / count
@@ -69,8 +74,7 @@ def one_step_errors(rows: Transition, valid: Array, objective: Objective) -> Flo
 
     matrices, offsets = backward_values(x, cost.reshape(-1), x_next, x_next, use, objective)
     here = jnp.einsum("bti,tij,btj->bt", rows.observation, matrices, rows.observation) + offsets[None, :]
-    last = rows.next_observation[:, -1]
-    end = jnp.sum((last @ objective.terminal_cost) * last, axis=1)
+    end = objective.final_value(rows.next_observation[:, -1])
     return cost + jnp.concatenate([here[:, 1:], end[:, None]], 1) - here
 
 

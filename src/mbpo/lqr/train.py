@@ -1,0 +1,332 @@
+"""Training on a linear-quadratic system: many seeds in one compiled program, judged against the known optimum."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import numbers
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from mbpo.core.loop import Parts, RunState, mbpo
+from mbpo.core.plan import Plan
+from mbpo.core.precision import double_precision
+from mbpo.core.rollout import RealSteps
+from mbpo.errors import InputError, did_you_mean
+from mbpo.lqr import exact
+from mbpo.lqr.algorithms import ALGORITHMS, Algorithm, Setup, assemble, prepare, rounds_for
+from mbpo.lqr.environment import covariance_factor
+from mbpo.lqr.gradients import ESTIMATORS
+from mbpo.lqr.limits import asymptotic_excess
+from mbpo.lqr.optimum import Optimum, default_gain, solve, terminal_value
+from mbpo.lqr.system import LinearQuadratic
+
+ROLLOUT = 50  # steps of the real and the imagined rollout that are kept to look at
+SEEDS_A_DEVICE = 8  # fewer are not worth a second device
+MOST_SEEDS = 100_000
+MOST_TRANSITIONS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to train, on how much real data, how often; None means the algorithm's own default."""
+
+    algorithm: str
+    transitions: int
+    seeds: int = 16
+    seed: int = 0
+    real_ratio: float | None = None
+    rollout_length: int | None = None
+    improve: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ALGORITHMS:
+            raise InputError(
+                f"there is no algorithm {self.algorithm!r}; {did_you_mean(self.algorithm, ALGORITHMS)}"
+            )
+        _whole("transitions", self.transitions, 1, MOST_TRANSITIONS)
+        _whole("seeds", self.seeds, 1, MOST_SEEDS)
+        _whole("seed", self.seed, 0, 2**63 - 1)
+        known = ALGORITHMS[self.algorithm]
+        if self.real_ratio is not None:
+            self._needs_branches(known, "real_ratio")
+            value = self.real_ratio
+            if not (isinstance(value, numbers.Real) and 0.0 <= value <= 1.0):
+                raise InputError(f"real_ratio must be a number from 0 to 1, got {value}")
+        if self.rollout_length is not None:
+            self._needs_branches(known, "rollout_length")
+            _whole("rollout_length", self.rollout_length, 1, 1000)
+        if self.improve is not None:
+            self._check_improve(known, self.improve)
+
+    def _needs_branches(self, known: Algorithm, option: str) -> None:
+        if known.rollout_length is None:
+            able = ", ".join(name for name, each in ALGORITHMS.items() if each.rollout_length is not None)
+            raise InputError(
+                f"{option} has no meaning for {self.algorithm}, which does not mix real with imagined "
+                f"batches; it belongs to {able}"
+            )
+
+    def _check_improve(self, known: Algorithm, improve: str) -> None:
+        if known.improve is None:
+            raise InputError(
+                f"improve has no meaning for {self.algorithm}, which solves the fitted model outright"
+            )
+        if improve not in ESTIMATORS:
+            raise InputError(
+                f"there is no gradient estimator {improve!r}; {did_you_mean(improve, ESTIMATORS)}"
+            )
+        if improve == "likelihood-ratio" and not known.on_policy:
+            raise InputError(
+                f"improve likelihood-ratio needs trajectories of the current policy, and {self.algorithm} replays "
+                "single transitions; use it with mbpo-simple or policy-gradient"
+            )
+        if improve == "pathwise" and not known.uses_model:
+            raise InputError(f"improve pathwise differentiates a model, and {self.algorithm} has none")
+
+
+def _whole(name: str, value: Any, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InputError(f"{name} must be a whole number from {least} to {most}, got {value}")
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What a training did: S seeds, r recorded rounds, host arrays.
+
+    transitions `[r]`: real transitions used, warm-up included; gains `[S, r, m, n]`; excess_cost `[S, r]`: J/J* - 1,
+    infinite where a gain does not stabilise; model_error `[S, r]`: relative error of the fitted [A B]; realised_ratio,
+    cuts, imagined `[S, r]`; limit: the relative excess that certainty equivalence tends to at this many transitions
+    under the data collected (median over seeds), limit_curve `[r]` the same after each round; real_rollout,
+    imagined_rollout `[T, n]`: the final policy of the first seed, with equal noise, in the world and in its model.
+    """
+
+    system: LinearQuadratic
+    settings: Settings
+    optimum: Optimum
+    initial_gain: np.ndarray
+    exploration: np.ndarray
+    transitions: np.ndarray
+    gains: np.ndarray
+    excess_cost: np.ndarray
+    model_error: np.ndarray | None
+    realised_ratio: np.ndarray
+    cuts: np.ndarray
+    imagined: np.ndarray
+    limit: float
+    limit_curve: np.ndarray
+    real_rollout: np.ndarray
+    imagined_rollout: np.ndarray | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract of `mbpo train --json`; a cost that is not finite becomes None."""
+        excess = self.excess_cost[:, -1]
+        quantiles = {
+            name: [_finite(q) for q in np.quantile(self.excess_cost, share, axis=0, method="inverted_cdf")]
+            for name, share in (("p10", 0.1), ("p90", 0.9))
+        }
+        median = [_finite(value) for value in np.median(self.excess_cost, axis=0)]
+        known = ALGORITHMS[self.settings.algorithm]
+        return {
+            "algorithm": self.settings.algorithm,
+            "improve": self.settings.improve or known.improve,
+            "system": self.system.name,
+            "objective": self.system.objective,
+            "transitions": int(self.transitions[-1]),
+            "seeds": self.settings.seeds,
+            "seed": self.settings.seed,
+            "real_ratio": _default(self.settings.real_ratio, known.real_ratio),
+            "realised_ratio": float(np.mean(self.realised_ratio)),
+            "rollout_length": _default(self.settings.rollout_length, known.rollout_length),
+            "optimal_cost": self.optimum.cost,
+            "excess_cost": [_finite(value) for value in excess],
+            "median_excess_cost": median[-1],
+            "limit": _finite(self.limit),
+            "unstable": int(np.sum(~np.isfinite(excess))),
+            "cuts": int(np.sum(self.cuts)),
+            "gains": self.gains[:, -1].tolist(),
+            "curve": {"transitions": self.transitions.tolist(), "median": median, **quantiles},
+        }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _default(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+class _Watched(NamedTuple):
+    gain: jax.Array
+    information: jax.Array
+    model: tuple[jax.Array, ...] | None
+
+
+@double_precision
+def train(system: LinearQuadratic, settings: Settings) -> Training:
+    """Train `settings.algorithm` on `system` for every seed at once, and judge every round's gain exactly.
+
+    Raises InputError where the system cannot be learned: a zero optimal cost leaves no relative excess, and a finite
+    horizon whose terminal cost is not the optimal value has no optimal constant gain.
+    """
+    optimum = _learnable(system)
+    system = exact.resolved(system)
+    known = ALGORITHMS[settings.algorithm]
+    setup = prepare(system, default_gain(system))
+    try:
+        sizes = rounds_for(system, known, settings.transitions)
+    except ValueError as least:
+        raise InputError(
+            f"transitions: {settings.algorithm} needs at least {least} real transitions on {system.name} "
+            f"(a warm-up and one round), got {settings.transitions}"
+        ) from None
+    parts, plan = assemble(
+        system,
+        known,
+        setup,
+        sizes,
+        settings.improve or known.improve,
+        _default(settings.real_ratio, known.real_ratio),
+        _default(settings.rollout_length, known.rollout_length),
+    )
+    keys = jax.random.split(jax.random.key(settings.seed), settings.seeds)
+    start, infos = _over_seeds(parts, plan, keys)
+    return _judge(system, settings, optimum, setup, plan, start, infos)
+
+
+def _learnable(system: LinearQuadratic) -> Optimum:
+    optimum = solve(system)
+    if not optimum.cost > 0:
+        raise InputError(
+            f"{system.name}: the optimal cost is 0, so no excess over it can be measured; give the system process "
+            "noise W (or, with a discount or a horizon, an initial_covariance)"
+        )
+    if system.horizon is not None:
+        if not _ends_in_optimal_value(system):
+            raise InputError(
+                f"{system.name}: training learns one gain for all stages, which is optimal only when terminal_cost "
+                "is the optimal value matrix; leave terminal_cost out"
+            )
+    return optimum
+
+
+def _ends_in_optimal_value(system: LinearQuadratic) -> bool:
+    if system.terminal_cost is None:
+        return True
+    try:
+        stationary = solve(dataclasses.replace(system, horizon=None, terminal_cost=None)).value
+    except InputError:
+        return False
+    return np.allclose(terminal_value(system), stationary, rtol=1e-6, atol=1e-12)
+
+
+def _over_seeds(parts: Parts, plan: Plan, keys: jax.Array) -> tuple[Any, Any]:
+    """Every seed in one program, spread over the local devices where each gets `SEEDS_A_DEVICE` or more.
+
+    The numbers of the parts are arguments of the program, so one compilation serves every system of the same size.
+    """
+    arrays, static = eqx.partition((parts, plan), eqx.is_array)
+    devices = jax.local_devices()
+    share, rest = divmod(keys.shape[0], len(devices))
+    if len(devices) > 1 and share >= SEEDS_A_DEVICE and rest == 0:
+        mesh = Mesh(np.array(devices), ("seeds",))
+        return jax.block_until_ready(_spread(static, mesh, arrays, keys))
+    return jax.block_until_ready(_vectorised(static, arrays, keys))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _vectorised(static: Any, arrays: Any, keys: jax.Array) -> tuple[Any, Any]:
+    parts, plan = eqx.combine(arrays, static)
+    return _run(parts, plan, keys)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _spread(static: Any, mesh: Mesh, arrays: Any, keys: jax.Array) -> tuple[Any, Any]:
+    seeds = PartitionSpec("seeds")
+
+    def share(arrays: Any, keys: jax.Array) -> tuple[Any, Any]:
+        parts, plan = eqx.combine(arrays, static)
+        return _run(parts, plan, keys)
+
+    mapped = jax.shard_map(
+        share, mesh=mesh, in_specs=(PartitionSpec(), seeds), out_specs=seeds, check_vma=False
+    )
+    return mapped(arrays, keys)
+
+
+def _run(parts: Parts, plan: Plan, keys: jax.Array) -> tuple[Any, Any]:
+    def watch(state: RunState, taken: RealSteps) -> _Watched:
+        rows = taken.transitions
+        z = jnp.concatenate([rows.observation, rows.action], 1) * taken.valid.astype(jnp.float64)[:, None]
+        fitted = state.model
+        model = None if fitted is None else (fitted.A, fitted.B, fitted.W)
+        return _Watched(state.policy.average, z.T @ z, model)
+
+    def one(key: jax.Array) -> tuple[Any, Any]:
+        _, start, infos = mbpo(parts, plan, key, watch)
+        return start, infos
+
+    return jax.vmap(one)(keys)
+
+
+def _judge(
+    system: LinearQuadratic,
+    settings: Settings,
+    optimum: Optimum,
+    setup: Setup,
+    plan: Plan,
+    start: _Watched,
+    infos: Any,
+) -> Training:
+    watched: _Watched = infos.watched
+    gains = np.asarray(watched.gain)
+    shape = gains.shape[:2]
+    flat = jnp.asarray(gains.reshape(-1, *gains.shape[2:]))
+    excess = jax.jit(jax.vmap(lambda gain: exact.excess_cost(system, gain, optimum.cost)))(flat)
+    information = np.asarray(start.information)[:, None] + np.cumsum(np.asarray(watched.information), axis=1)
+    limits = asymptotic_excess(system, information.reshape(-1, *information.shape[2:])).reshape(shape)
+    model = None if watched.model is None else [np.asarray(each) for each in watched.model]
+    noise = np.random.default_rng(settings.seed).standard_normal((ROLLOUT + 1, system.state_dim))
+    final = gains[0, -1]
+    real = _rollout(system.A + system.B @ final, system.W, system.initial_covariance, noise)
+    imagined = error = None
+    if model is not None:
+        A, B, W = model
+        truth = np.concatenate([system.A, system.B], 1)
+        error = np.linalg.norm(np.concatenate([A, B], -1) - truth, axis=(-2, -1)) / np.linalg.norm(truth)
+        imagined = _rollout(A[0, -1] + B[0, -1] @ final, W[0, -1], system.initial_covariance, noise)
+    return Training(
+        system=system,
+        settings=settings,
+        optimum=optimum,
+        initial_gain=setup.gain,
+        exploration=setup.exploration,
+        transitions=np.asarray(infos.clock.env_steps)[0].astype(np.int64),
+        gains=gains,
+        excess_cost=np.asarray(excess).reshape(shape),
+        model_error=error,
+        realised_ratio=np.asarray(infos.realised_ratio),
+        cuts=np.asarray(infos.cuts),
+        imagined=np.asarray(infos.imagined_size),
+        limit=float(np.median(limits[:, -1])),
+        limit_curve=np.median(limits, axis=0),
+        real_rollout=real,
+        imagined_rollout=imagined,
+    )
+
+
+def _rollout(F: np.ndarray, W: np.ndarray, start: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """x_0 ~ N(0, X_0), x' = F x + w, from given standard-normal draws."""
+    states = [covariance_factor(start) @ noise[0]]
+    factor = covariance_factor(W)
+    for draw in noise[1:]:
+        states.append(F @ states[-1] + factor @ draw)
+    return np.array(states)

@@ -1,0 +1,135 @@
+"""Axes in one style, and SVG text that is the same on every run."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from mbpo.report import palette
+
+WIDTH = 5.0  # inches of 72 points: legible when a phone shows it at its own width
+STYLE = {
+    "svg.hashsalt": "mbpo",
+    "svg.fonttype": "none",
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": palette.MUTED[0],
+    "axes.labelcolor": palette.INK[0],
+    "axes.linewidth": 0.8,
+    "grid.color": palette.GRID[0],
+    "grid.linewidth": 0.7,
+    "text.color": palette.INK[0],
+    "xtick.color": palette.MUTED[0],
+    "ytick.color": palette.MUTED[0],
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "path.simplify": True,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure: a short file name, a title, a caption, what a blind reader is told, and the SVG."""
+
+    name: str
+    title: str
+    caption: str
+    description: str
+    svg: str
+
+    def inline(self, prefix: str) -> str:
+        """The SVG for an HTML page: ids made unique by `prefix`, colours as CSS variables, no metadata."""
+        text = self.svg[self.svg.index("<svg") :]
+        text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+        text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
+        text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", text)
+        for light, (name, _, _) in palette.variables().items():
+            text = re.sub(light, f"var({name})", text, flags=re.IGNORECASE)
+        size = re.compile(r'<svg[^>]*?(viewBox="[^"]*")[^>]*>')
+        title = f'<svg role="img" aria-label="{_attribute(self.description)}" \\1>'
+        return size.sub(title, text, count=1)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The style of every figure, for the time of a block."""
+    with matplotlib.rc_context(STYLE):
+        yield
+
+
+def new_figure(height: float, rows: int = 1, right: float = 0.97) -> tuple[Figure, list[Axes]]:
+    """A transparent figure with `rows` axes above each other; the axes end at `right` of its width."""
+    figure = Figure(figsize=(WIDTH, height))
+    FigureCanvasSVG(figure)
+    figure.patch.set_alpha(0.0)
+    axes = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
+    for each in axes:
+        each.patch.set_alpha(0.0)
+    figure.subplots_adjust(left=0.15, right=right, bottom=0.52 / height, top=1 - 0.14 / height, hspace=0.22)
+    return figure, list(axes)
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as SVG text without date or version."""
+    out = io.StringIO()
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    figure.savefig(out, format="svg", metadata=nothing)
+    return out.getvalue()
+
+
+def log_axes(axes: Axes) -> None:
+    """Logarithmic axes: real transitions across, a relative quantity in per cent upwards."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: per_cent(y)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(True, which="major")
+    axes.set_axisbelow(True)
+
+
+def per_cent(value: float) -> str:
+    """0.01 as "1 %", 0.00012 as "0.012 %"."""
+    percentage = 100 * value
+    return f"{percentage:,.0f} %" if percentage >= 1000 else f"{percentage:.2g} %".replace("e+02", "00")
+
+
+def end_labels(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Names at the ends of lines: (x, y, text, colour) in data coordinates, pushed apart where they collide."""
+    points = [axes.transData.transform((x, y)) * 72 / axes.get_figure(root=True).dpi for x, y, _, _ in ends]  # pyright: ignore[reportOptionalMemberAccess]
+    heights = [float(point[1]) for point in points]
+    for _ in range(100):
+        for i in range(len(ends)):
+            for j in range(i):
+                close = abs(points[i][0] - points[j][0]) < 70
+                overlap = 11.5 - abs(heights[i] - heights[j])
+                if close and overlap > 0:
+                    upper, lower = (i, j) if (heights[i], i) > (heights[j], j) else (j, i)
+                    heights[upper] += overlap / 2
+                    heights[lower] -= overlap / 2
+    for (x, y, text, tint), point, height in zip(ends, points, heights, strict=True):
+        axes.annotate(
+            text,
+            (x, y),
+            xytext=(5, height - float(point[1])),
+            textcoords="offset points",
+            color=tint,
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace("\\", "")

@@ -1,0 +1,219 @@
+"""The figures that compare runs on one system: excess cost, transitions needed, model error, spread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from mbpo.report import palette
+from mbpo.report.drawing import Picture, end_labels, log_axes, new_figure, per_cent, style, to_svg
+from mbpo.report.measures import LEVELS, median_excess, quantiles, reference_of, transitions_to
+from mbpo.report.palette import colour, label
+from mbpo.runs.record import RunRecord
+
+FLOOR = 1e-12
+BAND = (0.1, 0.9)
+
+
+def excess_figure(records: Sequence[RunRecord]) -> Picture:
+    """Relative excess cost against real transitions: medians, p10-p90 bands, and the limit."""
+    with style():
+        figure, (axes,) = new_figure(4.1, right=0.78)
+        log_axes(axes)
+        _limits(axes, records)
+        top = axes.get_ylim()[1]
+        ends = []
+        for record in records:
+            low, high = quantiles(record.excess_cost, BAND)
+            middle = median_excess(record)
+            ends.append(_line(axes, record, low, middle, high, top))
+        _guides(axes)
+        _limit_line(axes, records)
+        axes.set_xlabel("real transitions")
+        axes.set_ylabel("excess cost above the optimum")
+        end_labels(axes, [end for end in ends if end is not None])
+        svg = to_svg(figure)
+    ended = ", ".join(f"{label(r.algorithm)} {per_cent(float(median_excess(r)[-1]))}" for r in records)
+    return Picture(
+        "excess-cost",
+        "How fast they learn",
+        "Relative excess cost J/J* − 1 of the exact policy cost. Lines: median over seeds; bands: 10th to 90th "
+        "percentile. Dashed: the mean excess that certainty equivalence tends to on the data collected; a median lies "
+        "a little below a mean.",
+        f"Excess cost against real transitions, both logarithmic; medians at the end: {ended}.",
+        svg,
+    )
+
+
+def _limits(axes: Axes, records: Sequence[RunRecord]) -> None:
+    costs = np.concatenate([quantiles(record.excess_cost, BAND).ravel() for record in records])
+    costs = costs[np.isfinite(costs) & (costs > FLOOR)]
+    used = np.concatenate([record.transitions for record in records])
+    used = used[used > 0]
+    low, high = (float(costs.min()), float(costs.max())) if len(costs) else (1e-4, 1.0)
+    axes.set_ylim(low / 2, max(high, 0.1) * 2)
+    axes.set_xlim(float(used.min()) / 1.15, float(used.max()) * 1.15)
+
+
+def _line(
+    axes: Axes, record: RunRecord, low: np.ndarray, middle: np.ndarray, high: np.ndarray, top: float
+) -> tuple[float, float, str, str] | None:
+    """Draw a median and its band; the end of the line with its label, unless nothing is finite."""
+    tint, used = colour(record.algorithm), np.maximum(record.transitions, 1)
+    shown = np.isfinite(middle)
+    band = np.isfinite(low)
+    upper = np.minimum(np.where(np.isfinite(high), high, top), top)
+    axes.fill_between(used[band], np.maximum(low, FLOOR)[band], upper[band], color=tint, alpha=0.16, lw=0)
+    axes.plot(used[shown], np.maximum(middle, FLOOR)[shown], color=tint, lw=1.9, solid_capstyle="round")
+    if not shown.any():
+        return None
+    last = np.flatnonzero(shown)[-1]
+    return float(used[last]), max(float(middle[last]), FLOOR), label(record.algorithm), tint
+
+
+def _guides(axes: Axes) -> None:
+    low, high = axes.get_ylim()
+    for level in (0.1, 0.01):
+        if low < level < high:
+            axes.axhline(level, color=palette.MUTED[0], lw=0.8, ls=(0, (1, 2)))
+
+
+def _limit_line(axes: Axes, records: Sequence[RunRecord]) -> None:
+    record = next(
+        (each for each in records if each.algorithm == "certainty-equivalence"), reference_of(records)
+    )
+    shown = np.isfinite(record.limit_curve) & (record.limit_curve > 0)
+    if record.model_error is None or not shown.any():
+        return
+    used, limit = record.transitions[shown], record.limit_curve[shown]
+    axes.plot(used, limit, color=palette.INK[0], lw=1.3, ls=(0, (5, 3)))
+    words = "limit: no learner does better\nin the long run"
+    axes.plot(
+        [0.025, 0.085], [0.085, 0.085], transform=axes.transAxes, color=palette.INK[0], lw=1.3, ls=(0, (5, 3))
+    )
+    axes.text(0.105, 0.085, words, transform=axes.transAxes, va="center", fontsize=8.5)
+
+
+def needed_figure(records: Sequence[RunRecord]) -> Picture:
+    """Real transitions until the median excess is at 10 %, 1 % and 0.1 %, with the ratio to MBPO."""
+    with style():
+        figure, rows = new_figure(0.6 + len(LEVELS) * (0.28 + 0.2 * len(records)), len(LEVELS), right=0.72)
+        figure.subplots_adjust(left=0.31, hspace=0.32, top=0.93)
+        longest = max(int(record.transitions[-1]) for record in records)
+        first = min(int(record.transitions[0]) for record in records)
+        for axes, level in zip(rows, LEVELS, strict=True):
+            _needed_rows(axes, records, level)
+            axes.set_title(f"to {per_cent(level)}", loc="left", fontsize=9.5, pad=3, color=palette.INK[0])
+        rows[0].set_xscale("log")
+        rows[0].set_xlim(max(first, 1) / 1.5, longest * 1.1)
+        rows[0].xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+        rows[0].xaxis.set_minor_formatter(lambda x, _: "")
+        rows[-1].set_xlabel("real transitions")
+        svg = to_svg(figure)
+    name = label(reference_of(records).algorithm)
+    return Picture(
+        "transitions-needed",
+        "How much data they need",
+        f"Real transitions until the median over seeds first comes within 10 %, 1 % and 0.1 % of the optimal cost; in "
+        f"brackets, how many times as many as {name}. An open circle marks a run that ended before.",
+        "Real transitions needed to reach three levels of excess cost; the numbers are in the table below.",
+        svg,
+    )
+
+
+def _needed_rows(axes: Axes, records: Sequence[RunRecord], level: float) -> None:
+    reference = reference_of(records)
+    base = transitions_to(reference, level)
+    for row, record in enumerate(records):
+        tint, used = colour(record.algorithm), transitions_to(record, level)
+        at = used if used is not None else int(record.transitions[-1])
+        axes.plot([1, at], [row, row], color=tint, lw=2.2, alpha=0.45)
+        axes.plot([at], [row], "o", color=tint, ms=5.5, mfc=tint if used is not None else "none", mew=1.3)
+        words = "not reached" if used is None else f"{used:,}"
+        if used is not None and base and record is not reference:
+            words += f" ({used / base:.3g}×)" if used / base < 100 else f" ({used / base:,.0f}×)"
+        axes.annotate(
+            words, (at, row), (7, 0), textcoords="offset points", va="center", fontsize=8.5, color=tint
+        )
+    axes.set_yticks(range(len(records)), [label(record.algorithm) for record in records], fontsize=8.5)
+    axes.tick_params(axis="y", length=0, labelcolor=palette.INK[0])
+    axes.set_ylim(len(records) - 0.4, -0.6)
+    axes.spines["left"].set_visible(False)
+    axes.grid(True, axis="x")
+    axes.set_axisbelow(True)
+
+
+def model_error_figure(records: Sequence[RunRecord]) -> Picture | None:
+    """Relative error of the fitted [A B] against real transitions; `None` when no run has a model."""
+    fitted = [record for record in records if record.model_error is not None]
+    if not fitted:
+        return None
+    with style():
+        figure, (axes,) = new_figure(3.6, right=0.72)
+        log_axes(axes)
+        ends = []
+        for record in fitted:
+            assert record.model_error is not None
+            low, high = quantiles(record.model_error, BAND)
+            middle = np.median(record.model_error, axis=0)
+            ends.append(_line(axes, record, low, middle, high, LARGE_ERROR))
+        axes.set_xlabel("real transitions")
+        axes.set_ylabel("relative error of the model [A B]")
+        end_labels(axes, [end for end in ends if end is not None])
+        svg = to_svg(figure)
+    return Picture(
+        "model-error",
+        "How good the model is",
+        "Frobenius norm of the error of the fitted [A B] over the norm of [A B]: median and 10th to 90th percentile.",
+        "Relative error of the fitted model against real transitions, both logarithmic.",
+        svg,
+    )
+
+
+LARGE_ERROR = 1e3
+
+
+def spread_figure(records: Sequence[RunRecord]) -> Picture:
+    """The final excess cost of every seed, one dot each, a bar at the median."""
+    with style():
+        figure, (axes,) = new_figure(0.75 + 0.34 * len(records), right=0.95)
+        figure.subplots_adjust(left=0.31)
+        axes.set_xscale("log")
+        final = np.concatenate([record.excess_cost[:, -1] for record in records])
+        stable = np.maximum(final[np.isfinite(final)], FLOOR)
+        low, high = (float(stable.min()), float(stable.max())) if len(stable) else (1e-4, 1.0)
+        axes.set_xlim(low / 2, high * 4)
+        for row, record in enumerate(records):
+            _strip(axes, row, record, high * 2.5)
+        axes.set_yticks(range(len(records)), [label(record.algorithm) for record in records])
+        axes.tick_params(axis="y", length=0, labelcolor=palette.INK[0])
+        axes.set_ylim(len(records) - 0.5, -0.5)
+        axes.xaxis.set_major_formatter(lambda x, _: per_cent(x))
+        axes.xaxis.set_minor_formatter(lambda x, _: "")
+        axes.spines["left"].set_visible(False)
+        axes.grid(True, axis="x")
+        axes.set_axisbelow(True)
+        axes.set_xlabel("excess cost at the end")
+        svg = to_svg(figure)
+    lost = sum(record.unstable for record in records)
+    return Picture(
+        "final-spread",
+        "How much luck matters",
+        "Excess cost of every seed at the end of its run; the bar is the median, a cross at the right a seed whose policy "
+        f"does not stabilise the system ({lost or 'none'} here). Runs differ in length: see the table.",
+        f"One dot for each seed and algorithm; {lost} seeds are unstable at the end.",
+        svg,
+    )
+
+
+def _strip(axes: Axes, row: int, record: RunRecord, edge: float) -> None:
+    tint, final = colour(record.algorithm), record.excess_cost[:, -1]
+    stable = np.isfinite(final)
+    offsets = row + 0.16 * np.sin(2.4 * np.arange(len(final)))  # apart, and the same on every run
+    axes.plot(np.maximum(final[stable], FLOOR), offsets[stable], "o", color=tint, ms=4.5, alpha=0.65, mew=0)
+    axes.plot(np.full((~stable).sum(), edge), offsets[~stable], "x", color=tint, ms=5.5, mew=1.4)
+    middle = float(median_excess(record)[-1])
+    if np.isfinite(middle):
+        axes.plot([max(middle, FLOOR)] * 2, [row - 0.32, row + 0.32], color=tint, lw=2.2)

@@ -1,0 +1,80 @@
+"""What a page says in numbers: quantiles over seeds, transitions to a level, the finding in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mbpo.report.drawing import per_cent
+from mbpo.report.palette import label
+from mbpo.runs.record import RunRecord
+
+LEVELS = (0.1, 0.01, 0.001)
+
+
+def quantiles(values: np.ndarray, probabilities: Sequence[float]) -> np.ndarray:
+    """Quantiles over the first axis, each of them a value that occurred; +inf (unstable) is the largest."""
+    return np.quantile(values, probabilities, axis=0, method="inverted_cdf")
+
+
+def median_excess(record: RunRecord) -> np.ndarray:
+    """The median over seeds of the relative excess cost after each recorded round, [r]."""
+    return np.median(record.excess_cost, axis=0)
+
+
+def transitions_to(record: RunRecord, level: float) -> int | None:
+    """The real transitions after which the median over seeds is first at `level` or below; `None`: never."""
+    reached = np.flatnonzero(median_excess(record) <= level)
+    return int(record.transitions[reached[0]]) if len(reached) else None
+
+
+def reference_of(records: Sequence[RunRecord]) -> RunRecord:
+    """The run that the others are compared with: MBPO, else the first."""
+    return next((each for each in records if each.algorithm == "mbpo"), records[0])
+
+
+def finding(records: Sequence[RunRecord]) -> str:
+    """The finding of several runs on one system, computed from them."""
+    reference = reference_of(records)
+    name = sentence_start(label(reference.algorithm))
+    level, used = 0.01, transitions_to(reference, 0.01)
+    if used is None:
+        level, used = 0.1, transitions_to(reference, 0.1)
+    if used is None:
+        last = float(median_excess(reference)[-1])
+        end = "unstable" if np.isinf(last) else f"{per_cent(last)} above the optimal cost"
+        return f"{name} ended {end} after {int(reference.transitions[-1]):,} real transitions ({_median(reference)})."
+    begin = (
+        f"{name} came within {per_cent(level)} of the optimal cost after {used:,} real transitions "
+        f"({_median(reference)})"
+    )
+    return "; ".join([begin, *_comparisons(records, reference, level, used)]) + "."
+
+
+def _comparisons(records: Sequence[RunRecord], reference: RunRecord, level: float, used: int) -> list[str]:
+    """One clause for each learner without a model, the slowest first."""
+    clauses = []
+    for other in records:
+        if other is reference or other.model_error is not None:
+            continue
+        theirs, name = transitions_to(other, level), label(other.algorithm)
+        if theirs is None:
+            clauses.append((np.inf, f"{name} did not get there in {int(other.transitions[-1]):,}"))
+        else:
+            clauses.append((theirs, f"{name} needed {theirs:,}: {times(theirs / used)} as many"))
+    return [clause for _, clause in sorted(clauses, reverse=True)]
+
+
+def times(ratio: float) -> str:
+    """143.2 as "143 times", 2.46 as "2.5 times"."""
+    return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
+
+
+def sentence_start(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
+def _median(record: RunRecord) -> str:
+    return "one seed" if record.seeds == 1 else f"median of {record.seeds} seeds"
