@@ -15,7 +15,7 @@ def synthetic_training(
     rounds=12,
     transitions=1200,
 ):
-    """Excess costs of exactly 20 rate / N times 1 + seed / 10; the last `unstable` seeds end without stability."""
+    """Excess costs of exactly 20 rate / N times 1 + seed / 10; the last `unstable` seeds end unstable."""
     problem = catalogue.get(system)
     best = optimum.solve(problem)
     start = np.asarray(optimum.default_gain(problem))

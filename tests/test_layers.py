@@ -102,7 +102,12 @@ def test_importing_the_package_imports_no_jax():
 
 
 def test_help_imports_no_jax():
-    run = "\ntry:\n    import mbpo.cli; mbpo.cli.main(['--help'])\nexcept SystemExit as leave:\n    assert leave.code == 0\n"
+    run = """
+try:
+    import mbpo.cli; mbpo.cli.main(['--help'])
+except SystemExit as leave:
+    assert leave.code == 0
+"""
     done = python(CODE.replace("; {}; ", run).format())
     assert done.returncode == 0, done.stderr
     assert "usage: mbpo" in done.stdout

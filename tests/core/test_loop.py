@@ -67,13 +67,7 @@ def test_the_ratio_changes_the_composition_of_batches_and_nothing_else():
             np.testing.assert_array_equal(info.realised_ratio, np.full(ROUNDS, ratio))
         else:
             assert set(np.round(real * 12)) <= {3, 4}
-            assert (np.abs(info.realised_ratio - 0.3) <= 1 / 12).all()
-
-
-@pytest.mark.parametrize("ratio", [0.0, 0.3])
-def test_the_logged_ratio_is_that_of_the_batches(ratio):
-    _, info = run(toy_parts(), toy_plan(ratio, updates=1))
-    np.testing.assert_allclose(np.mean(info.update[0].reward == 0.0, axis=1), info.realised_ratio, rtol=1e-6)
+            np.testing.assert_allclose(info.realised_ratio, real, rtol=1e-6)
 
 
 def test_the_clock_counts_and_real_data_arrive_in_order():
@@ -82,7 +76,7 @@ def test_the_clock_counts_and_real_data_arrive_in_order():
     assert plan.total_env_steps == 10 + 6 * 5
     np.testing.assert_array_equal(info.clock.rounds, np.arange(1, 7))
     np.testing.assert_array_equal(info.clock.env_steps, 10 + 5 * np.arange(1, 7))
-    np.testing.assert_array_equal(info.clock.updates, 2 * np.arange(1, 7))
+    np.testing.assert_array_equal(info.clock.updates, np.arange(1, 7))
     assert state.real.size == plan.total_env_steps == state.clock.env_steps
     rows = state.real.data
     np.testing.assert_array_equal(rows.next_observation[:-1], rows.observation[1:])
@@ -175,7 +169,7 @@ def test_a_model_that_blows_up_leaves_only_real_batches():
 
 
 def on_policy(imagined: bool) -> Plan:
-    return Plan(OnPolicy(3, 4, imagined), warmup_steps=12, rounds=2, steps_per_round=12, updates_per_round=1)
+    return Plan(OnPolicy(3, 4, imagined), warmup_steps=12, rounds=2, steps_per_round=12, updates_per_round=3)
 
 
 def test_on_policy_batches_are_the_round_just_gathered():
@@ -189,6 +183,7 @@ def test_on_policy_batches_are_the_round_just_gathered():
 
 def test_on_policy_imagination_starts_from_the_start_distribution():
     _, info = run(toy_parts(), on_policy(True))
+    assert info.clock.updates.tolist() == [3, 6]
     rows, valid, _ = info.update
     assert valid.all()
     assert (rows.reward == 1).all()
@@ -198,7 +193,7 @@ def test_on_policy_imagination_starts_from_the_start_distribution():
 
 
 def test_a_cut_spoils_an_on_policy_batch_and_the_buffer_still_gets_the_rest():
-    state, info = run(toy_parts(limit=1.5), on_policy(False))
+    state, info = run(toy_parts(limit=0.8, episode=4), on_policy(False))
     assert (info.cuts > 0).all()
     assert not info.update[1].any()
     assert 24 - info.cuts.sum() <= state.real.size < 36 - info.cuts.sum()

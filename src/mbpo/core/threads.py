@@ -8,6 +8,7 @@ JAX's backend runs.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 WORKERS = 16
@@ -23,7 +24,8 @@ def use_all_cores() -> None:
     """One JAX device a core, and compiled programs kept in the user's cache directory; for a process that is ours."""
     import jax
 
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    with contextlib.suppress(RuntimeError):  # the backend runs already: its devices stay as they are
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "mbpo", "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

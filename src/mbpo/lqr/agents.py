@@ -18,15 +18,15 @@ from mbpo.lqr.policy import LinearGaussian
 from mbpo.lqr.riccati import riccati
 
 PLAUSIBLE = 8  # models drawn from the confidence set against which a new gain is tried
-SHRINK = (1.0, 0.5, 0.25, 0.0)  # shares of a step that are tried, the largest safe one is taken
+SHRINK = (1.0, 0.5, 0.25, 0.0)  # shares of a step that are tried; the largest safe one is taken
 
 
 class PolicyState(NamedTuple):
     """A gain being improved.
 
-    gain: what acts and is differentiated; average: weighted average of the gains that acted, the answer; curvature: running
-    average of M; progress: full steps taken so far, it sets the step size; trust: largest relative change of the cost
-    that a step may predict; updates: how many were made.
+    gain: what acts and is differentiated; average: weighted average of the gains that acted, the answer; curvature:
+    running average of M; progress: full steps taken so far, it sets the step size; trust: largest relative change of
+    the cost that a step may predict; updates: how many were made.
     """
 
     gain: Float[Array, "m n"]
@@ -99,7 +99,7 @@ class GradientAgent(Agent):
         size = self.memory / (self.memory + state.progress)
         change = jnp.trace(estimate.moment @ direction.T @ curvature @ direction) / jnp.abs(estimate.cost)
         share = jnp.minimum(1.0, jnp.sqrt(state.trust / jnp.maximum(size**2 * change, 1e-300)))
-        usable = estimate.usable & jnp.all(jnp.isfinite(direction))
+        usable = estimate.usable & jnp.all(jnp.isfinite(direction)) & jnp.isfinite(change)
         direction = jnp.where(usable, direction, jnp.zeros_like(direction))
         share = jnp.where(usable, share, 0.0)
         if experience.model is not None:

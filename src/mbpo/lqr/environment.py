@@ -86,8 +86,8 @@ def linear_step(
     """The transition x' = A x + B u + noise with reward -(x'Qx + u'Ru), and whether it stayed within the limit;
     when it did not, every number of the transition is zero."""
     following = A @ x + B @ u + noise
-    valid = jnp.all(jnp.abs(following) <= state_limit) & jnp.all(jnp.isfinite(u))
     reward = -(x @ Q @ x + u @ R @ u)
+    valid = jnp.all(jnp.abs(following) <= state_limit) & jnp.all(jnp.isfinite(u)) & jnp.isfinite(reward)
     keep = [jnp.where(valid, value, jnp.zeros_like(value)) for value in (x, u, reward, following)]
     false = jnp.bool_(False)
     return Transition(keep[0], keep[1], keep[2], keep[3], false, false), valid

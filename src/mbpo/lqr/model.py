@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
@@ -16,7 +17,9 @@ from mbpo.lqr.environment import linear_step
 from mbpo.lqr.system import LinearQuadratic
 
 SQUARINGS = 10
-IDENTIFIABLE = 1e8  # condition number of the regressors [x; u] beyond which (A, B) is not identified
+IDENTIFIABLE = (
+    1e6  # condition number of the regressors [x; u] beyond which rounding hides whether (A, B) is known
+)
 
 
 class LinearModel(NamedTuple):
@@ -51,7 +54,7 @@ class LeastSquares(Model):
     R: Float[Array, "m m"]
     state_limit: Float[Array, ""]
     ridge: Float[Array, ""]
-    learn_cost: bool
+    learn_cost: bool = eqx.field(static=True)
 
     @classmethod
     def of(cls, system: LinearQuadratic, state_limit: float, learn_cost: bool = False) -> LeastSquares:
@@ -147,5 +150,7 @@ def plausible_models(
 def contracts(F: Float[Array, "*batch n n"]) -> Bool[Array, "*batch"]:
     """Whether F^1024 has norm below one, a stability test made of products only."""
     for _ in range(SQUARINGS):
-        F = jnp.clip(F @ F, -1e30, 1e30)  # a bound keeps squares of a divergent loop finite
+        F = F @ F
+        size = jnp.max(jnp.abs(F), axis=(-2, -1), keepdims=True)
+        F = F * (1e30 / jnp.maximum(size, 1e30))  # keeps squares of a divergent loop finite, and their shape
     return jnp.sum(F * F, axis=(-2, -1)) < 1.0

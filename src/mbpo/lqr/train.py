@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import numbers
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,82 +18,19 @@ from mbpo.core.loop import Parts, RunState, mbpo
 from mbpo.core.plan import Plan
 from mbpo.core.precision import double_precision
 from mbpo.core.rollout import RealSteps
-from mbpo.errors import InputError, did_you_mean
+from mbpo.errors import InputError
 from mbpo.lqr import exact
-from mbpo.lqr.algorithms import ALGORITHMS, Algorithm, Setup, assemble, prepare, rounds_for
+from mbpo.lqr.algorithms import ALGORITHMS, Setup, assemble, prepare, rounds_for
 from mbpo.lqr.environment import covariance_factor
-from mbpo.lqr.gradients import ESTIMATORS
 from mbpo.lqr.limits import asymptotic_excess
 from mbpo.lqr.optimum import Optimum, default_gain, solve, terminal_value
+from mbpo.lqr.settings import Settings
 from mbpo.lqr.system import LinearQuadratic
+
+__all__ = ["Settings", "Training", "train"]
 
 ROLLOUT = 50  # steps of the real and the imagined rollout that are kept to look at
 SEEDS_A_DEVICE = 8  # fewer are not worth a second device
-MOST_SEEDS = 100_000
-MOST_TRANSITIONS = 100_000_000
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What to train, on how much real data, how often; None means the algorithm's own default."""
-
-    algorithm: str
-    transitions: int
-    seeds: int = 16
-    seed: int = 0
-    real_ratio: float | None = None
-    rollout_length: int | None = None
-    improve: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.algorithm not in ALGORITHMS:
-            raise InputError(
-                f"there is no algorithm {self.algorithm!r}; {did_you_mean(self.algorithm, ALGORITHMS)}"
-            )
-        _whole("transitions", self.transitions, 1, MOST_TRANSITIONS)
-        _whole("seeds", self.seeds, 1, MOST_SEEDS)
-        _whole("seed", self.seed, 0, 2**63 - 1)
-        known = ALGORITHMS[self.algorithm]
-        if self.real_ratio is not None:
-            self._needs_branches(known, "real_ratio")
-            value = self.real_ratio
-            if not (isinstance(value, numbers.Real) and 0.0 <= value <= 1.0):
-                raise InputError(f"real_ratio must be a number from 0 to 1, got {value}")
-        if self.rollout_length is not None:
-            self._needs_branches(known, "rollout_length")
-            _whole("rollout_length", self.rollout_length, 1, 1000)
-        if self.improve is not None:
-            self._check_improve(known, self.improve)
-
-    def _needs_branches(self, known: Algorithm, option: str) -> None:
-        if known.rollout_length is None:
-            able = ", ".join(name for name, each in ALGORITHMS.items() if each.rollout_length is not None)
-            raise InputError(
-                f"{option} has no meaning for {self.algorithm}, which does not mix real with imagined "
-                f"batches; it belongs to {able}"
-            )
-
-    def _check_improve(self, known: Algorithm, improve: str) -> None:
-        if known.improve is None:
-            raise InputError(
-                f"improve has no meaning for {self.algorithm}, which solves the fitted model outright"
-            )
-        if improve not in ESTIMATORS:
-            raise InputError(
-                f"there is no gradient estimator {improve!r}; {did_you_mean(improve, ESTIMATORS)}"
-            )
-        if improve == "likelihood-ratio" and not known.on_policy:
-            raise InputError(
-                f"improve likelihood-ratio needs trajectories of the current policy, and {self.algorithm} replays "
-                "single transitions; use it with mbpo-simple or policy-gradient"
-            )
-        if improve == "pathwise" and not known.uses_model:
-            raise InputError(f"improve pathwise differentiates a model, and {self.algorithm} has none")
-
-
-def _whole(name: str, value: Any, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InputError(f"{name} must be a whole number from {least} to {most}, got {value}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,12 +145,11 @@ def _learnable(system: LinearQuadratic) -> Optimum:
             f"{system.name}: the optimal cost is 0, so no excess over it can be measured; give the system process "
             "noise W (or, with a discount or a horizon, an initial_covariance)"
         )
-    if system.horizon is not None:
-        if not _ends_in_optimal_value(system):
-            raise InputError(
-                f"{system.name}: training learns one gain for all stages, which is optimal only when terminal_cost "
-                "is the optimal value matrix; leave terminal_cost out"
-            )
+    if system.horizon is not None and not _ends_in_optimal_value(system):
+        raise InputError(
+            f"{system.name}: training learns one gain for all stages, which is optimal only when terminal_cost "
+            "is the optimal value matrix; leave terminal_cost out"
+        )
     return optimum
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mbpo.report import palette
 
-WIDTH = 5.0  # inches of 72 points: legible when a phone shows it at its own width
+WIDTH = 4.7  # inches of 72 points: legible when a phone shows it at its own width
+LABEL_HEIGHT = 12.0  # points
 STYLE = {
     "svg.hashsalt": "mbpo",
     "svg.fonttype": "none",
@@ -64,11 +67,11 @@ class Picture:
 @contextmanager
 def style() -> Iterator[None]:
     """The style of every figure, for the time of a block."""
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):  # pyright: ignore[reportArgumentType]  # stubs list every key
         yield
 
 
-def new_figure(height: float, rows: int = 1, right: float = 0.97) -> tuple[Figure, list[Axes]]:
+def new_figure(height: float, rows: int = 1, right: float = 0.96) -> tuple[Figure, list[Axes]]:
     """A transparent figure with `rows` axes above each other; the axes end at `right` of its width."""
     figure = Figure(figsize=(WIDTH, height))
     FigureCanvasSVG(figure)
@@ -88,14 +91,19 @@ def to_svg(figure: Figure) -> str:
     return out.getvalue()
 
 
-def log_axes(axes: Axes) -> None:
+def log_axes(axes: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
     """Logarithmic axes: real transitions across, a relative quantity in per cent upwards."""
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: per_cent(y)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlim(x)
+    axes.set_ylim(y)
+    for axis, (low, high) in ((axes.xaxis, x), (axes.yaxis, y)):
+        decades = math.log10(high / low)
+        steps = (1.0,) if decades > 2.6 else (1.0, 3.0) if decades > 1.3 else (1.0, 2.0, 5.0)
+        axis.set_major_locator(LogLocator(subs=steps))
+        axis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: per_cent(value)))
     axes.grid(True, which="major")
     axes.set_axisbelow(True)
 
@@ -107,28 +115,38 @@ def per_cent(value: float) -> str:
 
 
 def end_labels(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Names at the ends of lines: (x, y, text, colour) in data coordinates, pushed apart where they collide."""
-    points = [axes.transData.transform((x, y)) * 72 / axes.get_figure(root=True).dpi for x, y, _, _ in ends]  # pyright: ignore[reportOptionalMemberAccess]
-    heights = [float(point[1]) for point in points]
-    for _ in range(100):
-        for i in range(len(ends)):
-            for j in range(i):
-                close = abs(points[i][0] - points[j][0]) < 70
-                overlap = 11.5 - abs(heights[i] - heights[j])
-                if close and overlap > 0:
-                    upper, lower = (i, j) if (heights[i], i) > (heights[j], j) else (j, i)
-                    heights[upper] += overlap / 2
-                    heights[lower] -= overlap / 2
-    for (x, y, text, tint), point, height in zip(ends, points, heights, strict=True):
-        axes.annotate(
-            text,
-            (x, y),
-            xytext=(5, height - float(point[1])),
-            textcoords="offset points",
+    """Names of lines in a column right of the axes: (x, y, text, colour) of each line's end, in data units.
+
+    Names that would collide are pushed apart; a hairline leads from each end to its name.
+    """
+    to_axes = axes.transData + axes.transAxes.inverted()
+    points = [to_axes.transform((x, y)) for x, y, _, _ in ends]
+    box = axes.get_window_extent()
+    gap = LABEL_HEIGHT / (box.height * 72 / axes.figure.dpi)
+    heights = _apart([float(point[1]) for point in points], gap)
+    for (_, _, text, tint), point, height in zip(ends, points, heights, strict=True):
+        axes.plot(
+            [point[0], 1.0, 1.03],
+            [point[1], height, height],
+            transform=axes.transAxes,
             color=tint,
-            va="center",
-            annotation_clip=False,
+            lw=0.6,
+            alpha=0.6,
+            clip_on=False,
         )
+        axes.text(1.04, height, text, transform=axes.transAxes, color=tint, va="center")
+
+
+def _apart(heights: list[float], gap: float) -> list[float]:
+    """The heights moved as little as needed for neighbours to be `gap` apart, in the order they had."""
+    order = sorted(range(len(heights)), key=lambda i: (heights[i], -i))
+    for _ in range(200):
+        for lower, upper in pairwise(order):
+            overlap = gap - (heights[upper] - heights[lower])
+            if overlap > 0:
+                heights[upper] += overlap / 2
+                heights[lower] -= overlap / 2
+    return heights
 
 
 def _attribute(text: str) -> str:

@@ -9,26 +9,25 @@ from matplotlib.axes import Axes
 
 from mbpo.report import palette
 from mbpo.report.drawing import Picture, end_labels, log_axes, new_figure, per_cent, style, to_svg
-from mbpo.report.measures import LEVELS, median_excess, quantiles, reference_of, transitions_to
+from mbpo.report.measures import LEVELS, median_excess, quantiles, ratio_words, reference_of, transitions_to
 from mbpo.report.palette import colour, label
 from mbpo.runs.record import RunRecord
 
 FLOOR = 1e-12
+Limits = tuple[tuple[float, float], tuple[float, float]]
 BAND = (0.1, 0.9)
 
 
 def excess_figure(records: Sequence[RunRecord]) -> Picture:
     """Relative excess cost against real transitions: medians, p10-p90 bands, and the limit."""
     with style():
-        figure, (axes,) = new_figure(4.1, right=0.78)
-        log_axes(axes)
-        _limits(axes, records)
-        top = axes.get_ylim()[1]
+        figure, (axes,) = new_figure(4.0, right=0.66)
+        x, (low, high) = _limits(records, [record.excess_cost for record in records])
+        log_axes(axes, x, (low / 3, high))
         ends = []
         for record in records:
             low, high = quantiles(record.excess_cost, BAND)
-            middle = median_excess(record)
-            ends.append(_line(axes, record, low, middle, high, top))
+            ends.append(_line(axes, record, low, median_excess(record), high))
         _guides(axes)
         _limit_line(axes, records)
         axes.set_xlabel("real transitions")
@@ -39,29 +38,29 @@ def excess_figure(records: Sequence[RunRecord]) -> Picture:
     return Picture(
         "excess-cost",
         "How fast they learn",
-        "Relative excess cost J/J* − 1 of the exact policy cost. Lines: median over seeds; bands: 10th to 90th "
-        "percentile. Dashed: the mean excess that certainty equivalence tends to on the data collected; a median lies "
-        "a little below a mean.",
+        "Exact relative excess cost, J/J* − 1. Lines: median over seeds; bands: 10th to 90th percentile. Dashed: "
+        "the mean that certainty equivalence tends to on the data collected; a median runs below its mean.",
         f"Excess cost against real transitions, both logarithmic; medians at the end: {ended}.",
         svg,
     )
 
 
-def _limits(axes: Axes, records: Sequence[RunRecord]) -> None:
-    costs = np.concatenate([quantiles(record.excess_cost, BAND).ravel() for record in records])
-    costs = costs[np.isfinite(costs) & (costs > FLOOR)]
+def _limits(records: Sequence[RunRecord], values: Sequence[np.ndarray]) -> Limits:
+    """The ranges of both axes: every round, and the bands of `values` [S, r] with some air."""
+    seen = np.concatenate([quantiles(each, BAND).ravel() for each in values])
+    seen = seen[np.isfinite(seen) & (seen > FLOOR)]
     used = np.concatenate([record.transitions for record in records])
     used = used[used > 0]
-    low, high = (float(costs.min()), float(costs.max())) if len(costs) else (1e-4, 1.0)
-    axes.set_ylim(low / 2, max(high, 0.1) * 2)
-    axes.set_xlim(float(used.min()) / 1.15, float(used.max()) * 1.15)
+    low, high = (float(seen.min()), float(seen.max())) if len(seen) else (1e-4, 1.0)
+    return (float(used.min()) / 1.15, float(used.max()) * 1.15), (low / 1.6, high * 1.6)
 
 
 def _line(
-    axes: Axes, record: RunRecord, low: np.ndarray, middle: np.ndarray, high: np.ndarray, top: float
+    axes: Axes, record: RunRecord, low: np.ndarray, middle: np.ndarray, high: np.ndarray
 ) -> tuple[float, float, str, str] | None:
     """Draw a median and its band; the end of the line with its label, unless nothing is finite."""
     tint, used = colour(record.algorithm), np.maximum(record.transitions, 1)
+    top = axes.get_ylim()[1]
     shown = np.isfinite(middle)
     band = np.isfinite(low)
     upper = np.minimum(np.where(np.isfinite(high), high, top), top)
@@ -91,9 +90,9 @@ def _limit_line(axes: Axes, records: Sequence[RunRecord]) -> None:
     axes.plot(used, limit, color=palette.INK[0], lw=1.3, ls=(0, (5, 3)))
     words = "limit: no learner does better\nin the long run"
     axes.plot(
-        [0.025, 0.085], [0.085, 0.085], transform=axes.transAxes, color=palette.INK[0], lw=1.3, ls=(0, (5, 3))
+        [0.025, 0.145], [0.085, 0.085], transform=axes.transAxes, color=palette.INK[0], lw=1.3, ls=(0, (5, 3))
     )
-    axes.text(0.105, 0.085, words, transform=axes.transAxes, va="center", fontsize=8.5)
+    axes.text(0.17, 0.085, words, transform=axes.transAxes, va="center", fontsize=8.5)
 
 
 def needed_figure(records: Sequence[RunRecord]) -> Picture:
@@ -111,13 +110,16 @@ def needed_figure(records: Sequence[RunRecord]) -> Picture:
         rows[0].xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
         rows[0].xaxis.set_minor_formatter(lambda x, _: "")
         rows[-1].set_xlabel("real transitions")
+        for axes in rows[:-1]:
+            axes.spines["bottom"].set_visible(False)
+            axes.tick_params(axis="x", length=0)
         svg = to_svg(figure)
     name = label(reference_of(records).algorithm)
     return Picture(
         "transitions-needed",
         "How much data they need",
-        f"Real transitions until the median over seeds first comes within 10 %, 1 % and 0.1 % of the optimal cost; in "
-        f"brackets, how many times as many as {name}. An open circle marks a run that ended before.",
+        "Real transitions until the median over seeds first comes within 10 %, 1 % and 0.1 % of the optimal "
+        f"cost; in brackets, how many times as many as {name}. An open circle marks a run that ended before.",
         "Real transitions needed to reach three levels of excess cost; the numbers are in the table below.",
         svg,
     )
@@ -133,7 +135,7 @@ def _needed_rows(axes: Axes, records: Sequence[RunRecord], level: float) -> None
         axes.plot([at], [row], "o", color=tint, ms=5.5, mfc=tint if used is not None else "none", mew=1.3)
         words = "not reached" if used is None else f"{used:,}"
         if used is not None and base and record is not reference:
-            words += f" ({used / base:.3g}×)" if used / base < 100 else f" ({used / base:,.0f}×)"
+            words += f" ({ratio_words(used / base)})"
         axes.annotate(
             words, (at, row), (7, 0), textcoords="offset points", va="center", fontsize=8.5, color=tint
         )
@@ -151,14 +153,13 @@ def model_error_figure(records: Sequence[RunRecord]) -> Picture | None:
     if not fitted:
         return None
     with style():
-        figure, (axes,) = new_figure(3.6, right=0.72)
-        log_axes(axes)
+        figure, (axes,) = new_figure(3.4, right=0.66)
+        errors = [record.model_error for record in fitted if record.model_error is not None]
+        log_axes(axes, *_limits(fitted, errors))
         ends = []
-        for record in fitted:
-            assert record.model_error is not None
-            low, high = quantiles(record.model_error, BAND)
-            middle = np.median(record.model_error, axis=0)
-            ends.append(_line(axes, record, low, middle, high, LARGE_ERROR))
+        for record, error in zip(fitted, errors, strict=True):
+            low, high = quantiles(error, BAND)
+            ends.append(_line(axes, record, low, np.median(error, axis=0), high))
         axes.set_xlabel("real transitions")
         axes.set_ylabel("relative error of the model [A B]")
         end_labels(axes, [end for end in ends if end is not None])
@@ -166,13 +167,11 @@ def model_error_figure(records: Sequence[RunRecord]) -> Picture | None:
     return Picture(
         "model-error",
         "How good the model is",
-        "Frobenius norm of the error of the fitted [A B] over the norm of [A B]: median and 10th to 90th percentile.",
+        "Frobenius norm of the error of the fitted [A B] over the norm of [A B]: median and 10th to 90th "
+        "percentile.",
         "Relative error of the fitted model against real transitions, both logarithmic.",
         svg,
     )
-
-
-LARGE_ERROR = 1e3
 
 
 def spread_figure(records: Sequence[RunRecord]) -> Picture:
@@ -201,8 +200,8 @@ def spread_figure(records: Sequence[RunRecord]) -> Picture:
     return Picture(
         "final-spread",
         "How much luck matters",
-        "Excess cost of every seed at the end of its run; the bar is the median, a cross at the right a seed whose policy "
-        f"does not stabilise the system ({lost or 'none'} here). Runs differ in length: see the table.",
+        "Excess cost of every seed at the end of its run; the bar is the median, a cross at the right a seed "
+        f"whose policy does not stabilise the system ({lost or 'none'} here). Runs differ in length.",
         f"One dot for each seed and algorithm; {lost} seeds are unstable at the end.",
         svg,
     )

@@ -44,7 +44,8 @@ def finding(records: Sequence[RunRecord]) -> str:
     if used is None:
         last = float(median_excess(reference)[-1])
         end = "unstable" if np.isinf(last) else f"{per_cent(last)} above the optimal cost"
-        return f"{name} ended {end} after {int(reference.transitions[-1]):,} real transitions ({_median(reference)})."
+        spent = f"{int(reference.transitions[-1]):,} real transitions"
+        return f"{name} ended {end} after {spent} ({_median(reference)})."
     begin = (
         f"{name} came within {per_cent(level)} of the optimal cost after {used:,} real transitions "
         f"({_median(reference)})"
@@ -62,13 +63,15 @@ def _comparisons(records: Sequence[RunRecord], reference: RunRecord, level: floa
         if theirs is None:
             clauses.append((np.inf, f"{name} did not get there in {int(other.transitions[-1]):,}"))
         else:
-            clauses.append((theirs, f"{name} needed {theirs:,}: {times(theirs / used)} as many"))
+            clauses.append(
+                (theirs, f"{name} needed {theirs:,}: {ratio_words(theirs / used)[:-1]} times as many")
+            )
     return [clause for _, clause in sorted(clauses, reverse=True)]
 
 
-def times(ratio: float) -> str:
-    """143.2 as "143 times", 2.46 as "2.5 times"."""
-    return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
+def ratio_words(ratio: float) -> str:
+    """143.2 as "143×", 2.46 as "2.5×"."""
+    return f"{ratio:,.0f}×" if ratio >= 10 else f"{ratio:.1f}×"
 
 
 def sentence_start(text: str) -> str:

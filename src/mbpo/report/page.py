@@ -20,6 +20,7 @@ from mbpo.report.measures import (
     finding,
     median_excess,
     quantiles,
+    ratio_words,
     reference_of,
     sentence_start,
     transitions_to,
@@ -103,7 +104,7 @@ def _section(records: Sequence[RunRecord]) -> Section:
         system.name,
         sentence_start(system.name.replace("_", " ")),
         facts,
-        system.source,
+        sentence_start(system.source),
         finding(records),
         [_row(record, reference_of(records)) for record in records],
         [picture for picture in pictures if picture is not None],
@@ -134,9 +135,7 @@ def _reached(record: RunRecord, reference: RunRecord, level: float) -> dict[str,
     used, base = transitions_to(record, level), transitions_to(reference, level)
     if used is None:
         return {"used": "not reached", "ratio": ""}
-    ratio = "" if record is reference or not base else f"{used / base:,.3g}×" if used / base < 100 else ""
-    if not ratio and record is not reference and base:
-        ratio = f"{used / base:,.0f}×"
+    ratio = "" if record is reference or not base else ratio_words(used / base)
     return {"used": f"{used:,}", "ratio": ratio}
 
 
@@ -156,7 +155,7 @@ def _render(
         lstrip_blocks=True,
     )
     first = records[0]
-    return environment.get_template("page.html.j2").render(
+    page = environment.get_template("page.html.j2").render(
         title=title,
         sections=sections,
         levels=[per_cent(level) for level in LEVELS],
@@ -167,6 +166,7 @@ def _render(
         devices=", ".join(_unique(first.devices)),
         seeds=_count(first.seeds, "seed"),
     )
+    return page.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _unique(words: Iterable[str]) -> list[str]:

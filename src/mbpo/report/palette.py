@@ -20,6 +20,7 @@ COLOURS = {
     "certainty-equivalence": ("#61676e", "#b3b9c0"),
 }
 OTHER = ("#6a4fc0", "#b09cf5")
+PAPER = ("#ffffff", "#1a1f25")
 INK = ("#1f2328", "#e9ecef")
 MUTED = ("#5b626a", "#a8b0b8")
 GRID = ("#e1e4e8", "#343b43")
@@ -38,5 +39,13 @@ def colour(algorithm: str) -> str:
 
 def variables() -> dict[str, tuple[str, str, str]]:
     """CSS variable -> (colour on white, colour on black), keyed by the colour on white."""
-    named = {"ink": INK, "muted": MUTED, "grid": GRID, "shade": SHADE, "other": OTHER, **COLOURS}
+    named = {
+        "card": PAPER,
+        "ink": INK,
+        "muted": MUTED,
+        "grid": GRID,
+        "shade": SHADE,
+        "other": OTHER,
+        **COLOURS,
+    }
     return {light: (f"--{name}", light, dark) for name, (light, dark) in named.items()}

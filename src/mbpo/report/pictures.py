@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from mbpo.lqr.system import LinearQuadratic
 from mbpo.report import palette
@@ -30,7 +31,7 @@ def gains_figure(records: Sequence[RunRecord]) -> Picture | None:
     with style():
         figure, (axes,) = new_figure(4.3)
         _landscape(axes, first, second, excess)
-        for record in records:
+        for record in reversed(records):  # the first on top
             tint = colour(record.algorithm)
             for path in record.gains.reshape(record.seeds, -1, 2):
                 whole = np.concatenate([record.initial_gain.reshape(1, 2), path])
@@ -45,16 +46,15 @@ def gains_figure(records: Sequence[RunRecord]) -> Picture | None:
             axes.plot([], [], color=colour(r.algorithm), lw=1.8, label=label(r.algorithm))[0] for r in records
         ]
         figure.subplots_adjust(top=0.9)
-        axes.legend(
-            handles=handles, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False, fontsize=8.5,
-            handlelength=1.2, columnspacing=1.0,
-        )  # fmt: skip
+        _legend(axes, handles)
         svg = to_svg(figure)
+    unstable = not np.isfinite(excess).all()
+    shaded = " Gains in the shaded region do not stabilise the system." if unstable else ""
     return Picture(
         "gains",
         "The way to the optimum",
-        "One thin line for each seed, from the first gain K₀ to the optimum K*, over contours of the exact excess cost. "
-        "Gains in the shaded region do not stabilise the system.",
+        "One thin line for each seed, from the first gain K₀ to the optimum K*, over contours of the exact "
+        f"excess cost.{shaded}",
         "Trajectories of the two entries of the gain from the initial to the optimal gain.",
         svg,
     )
@@ -99,19 +99,32 @@ def _landscape(axes: Axes, first: np.ndarray, second: np.ndarray, excess: np.nda
 
 
 def _ends(axes: Axes, record: RunRecord) -> None:
-    for gain, name, mark in ((record.initial_gain, "K₀", "o"), (record.optimal_gain, "K*", "*")):
+    for gain, name, mark, size in ((record.initial_gain, "K₀", "o", 7), (record.optimal_gain, "K*", "*", 15)):
         x, y = gain.reshape(2)
-        axes.plot([x], [y], mark, color=palette.INK[0], ms=6 if mark == "o" else 12, zorder=5)
-        axes.annotate(name, (x, y), (8, 6), textcoords="offset points", fontsize=11, zorder=6)
+        axes.plot([x], [y], mark, color=palette.INK[0], ms=size, mec=palette.PAPER[0], mew=0.9, zorder=5)
+        axes.annotate(
+            name,
+            (x, y),
+            (10, 8),
+            textcoords="offset points",
+            fontsize=11,
+            zorder=6,
+            bbox={"facecolor": palette.PAPER[0], "alpha": 0.75, "edgecolor": "none", "pad": 1.0},
+        )
+
+
+def _legend(axes: Axes, handles: Sequence[Line2D]) -> None:
+    """Names above the axes, out of the way."""
+    place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "ncols": 3}
+    axes.legend(handles=handles, frameon=False, fontsize=8.5, handlelength=1.2, columnspacing=1.0, **place)
 
 
 def rollout_figure(records: Sequence[RunRecord]) -> Picture | None:
     """State components over time, real and imagined; `None` when no run has an imagined rollout."""
-    with_both = [r for r in records if r.real_rollout is not None and r.imagined_rollout is not None]
-    if not with_both:
+    with_both = [record for record in records if record.imagined_rollout is not None]
+    record = reference_of(with_both) if with_both else records[0]
+    if record.imagined_rollout is None or record.real_rollout is None:
         return None
-    record = reference_of(with_both)
-    assert record.real_rollout is not None and record.imagined_rollout is not None
     shown = min(record.system.state_dim, SHOWN_STATES)
     tint = colour(record.algorithm)
     with style():
@@ -119,10 +132,10 @@ def rollout_figure(records: Sequence[RunRecord]) -> Picture | None:
         figure.subplots_adjust(top=0.9)
         for i, axes in enumerate(rows):
             axes.axhline(0, color=palette.GRID[0], lw=0.8)
-            axes.plot(record.real_rollout[:, i], color=palette.INK[0], lw=1.3, label="real")
-            axes.plot(record.imagined_rollout[:, i], color=tint, lw=1.7, ls=(0, (3, 2)), label="imagined")
+            axes.plot(record.real_rollout[:, i], color=palette.INK[0], lw=3.2, alpha=0.3, label="real")
+            axes.plot(record.imagined_rollout[:, i], color=tint, lw=1.2, label="imagined")
             axes.set_ylabel(f"x{chr(0x2081 + i)}")
-        rows[0].legend(loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=2, frameon=False, fontsize=8.5)
+        _legend(rows[0], rows[0].get_lines()[1:])
         rows[-1].set_xlabel("step")
         svg = to_svg(figure)
     more = (
@@ -131,8 +144,8 @@ def rollout_figure(records: Sequence[RunRecord]) -> Picture | None:
     return Picture(
         "rollouts",
         "Imagination against the world",
-        f"The final policy of {label(record.algorithm)}, seed {record.settings['seed']}, in the world and in the model it "
-        f"fitted, from the same start and with the same noise.{more}",
+        f"The final policy of {label(record.algorithm)}, seed {record.settings['seed']}, in the world and in the "
+        f"model it fitted, from the same start and with the same noise.{more}",
         "State components over time in the world and in the fitted model.",
         svg,
     )

@@ -130,8 +130,8 @@ def _check_same(target: Path, found: Mapping[str, Any], asked: Mapping[str, Any]
     for name in now:
         if before.get(name) != now[name]:
             raise InputError(
-                f"{target} holds a run with {name} {before.get(name)!r}, not {now[name]!r}, expected a new or "
-                "empty directory"
+                f"{target} holds a run with {name} {before.get(name)!r}, not {now[name]!r}, expected a new "
+                "or empty directory"
             )
 
 

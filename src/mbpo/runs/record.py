@@ -37,8 +37,8 @@ class RunRecord:
 
     Shapes: `transitions`, `limit_curve` `[r]`; `gains` `[S, r, m, n]`; `excess_cost`, `model_error`,
     `realised_ratio`, `cuts`, `imagined` `[S, r]`; `initial_gain`, `optimal_gain` `[m, n]`; `exploration`
-    `[m, m]`; `optimal_value` `[n, n]`; `real_rollout`, `imagined_rollout` `[T, n]`. `excess_cost` is relative,
-    J / J* - 1, and +inf where the gain does not stabilise.
+    `[m, m]`; `optimal_value` `[n, n]`; `real_rollout`, `imagined_rollout` `[T, n]`. `excess_cost` is
+    relative, J / J* - 1, and +inf where the gain does not stabilise.
     """
 
     directory: Path
@@ -85,7 +85,7 @@ class RunRecord:
 def record_from_arrays(
     directory: Path, config: Mapping[str, Any], result: dict[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> RunRecord:
-    """The record of a config, a result and the arrays of one run; raises `KeyError` when a part is missing."""
+    """The record of a config, a result and the arrays of one run; raises `KeyError` for a missing part."""
     scalars = {name: float(arrays[name]) for name in ("limit", "optimal_cost")}
     named: dict[str, Any] = {name: arrays[name] for name in REQUIRED_ARRAYS} | scalars
     named |= {name: arrays.get(name) for name in OPTIONAL_ARRAYS}

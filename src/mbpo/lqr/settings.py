@@ -1,0 +1,77 @@
+"""What to train: the options of a training, checked before anything runs."""
+
+from __future__ import annotations
+
+import numbers
+from dataclasses import dataclass
+from typing import Any
+
+from mbpo.errors import InputError, did_you_mean
+from mbpo.lqr.algorithms import ALGORITHMS, Algorithm
+from mbpo.lqr.gradients import ESTIMATORS
+
+MOST_SEEDS = 100_000
+MOST_TRANSITIONS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to train, on how much real data, how often; None means the algorithm's own default."""
+
+    algorithm: str
+    transitions: int
+    seeds: int = 16
+    seed: int = 0
+    real_ratio: float | None = None
+    rollout_length: int | None = None
+    improve: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ALGORITHMS:
+            raise InputError(
+                f"there is no algorithm {self.algorithm!r}; {did_you_mean(self.algorithm, ALGORITHMS)}"
+            )
+        _whole("transitions", self.transitions, 1, MOST_TRANSITIONS)
+        _whole("seeds", self.seeds, 1, MOST_SEEDS)
+        _whole("seed", self.seed, 0, 2**63 - 1)
+        known = ALGORITHMS[self.algorithm]
+        if self.real_ratio is not None:
+            self._needs_branches(known, "real_ratio")
+            value = self.real_ratio
+            if not (isinstance(value, numbers.Real) and 0.0 <= value <= 1.0):
+                raise InputError(f"real_ratio must be a number from 0 to 1, got {value}")
+        if self.rollout_length is not None:
+            self._needs_branches(known, "rollout_length")
+            _whole("rollout_length", self.rollout_length, 1, 1000)
+        if self.improve is not None:
+            self._check_improve(known, self.improve)
+
+    def _needs_branches(self, known: Algorithm, option: str) -> None:
+        if known.rollout_length is None:
+            able = ", ".join(name for name, each in ALGORITHMS.items() if each.rollout_length is not None)
+            raise InputError(
+                f"{option} has no meaning for {self.algorithm}, which does not mix real with imagined "
+                f"batches; it belongs to {able}"
+            )
+
+    def _check_improve(self, known: Algorithm, improve: str) -> None:
+        if known.improve is None:
+            raise InputError(
+                f"improve has no meaning for {self.algorithm}, which solves the fitted model outright"
+            )
+        if improve not in ESTIMATORS:
+            raise InputError(
+                f"there is no gradient estimator {improve!r}; {did_you_mean(improve, ESTIMATORS)}"
+            )
+        if improve == "likelihood-ratio" and not known.on_policy:
+            raise InputError(
+                f"improve likelihood-ratio needs trajectories of the current policy, and {self.algorithm} replays "
+                "single transitions; use it with mbpo-simple or policy-gradient"
+            )
+        if improve == "pathwise" and not known.uses_model:
+            raise InputError(f"improve pathwise differentiates a model, and {self.algorithm} has none")
+
+
+def _whole(name: str, value: Any, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InputError(f"{name} must be a whole number from {least} to {most}, got {value}")

@@ -1,0 +1,157 @@
+"""Training end to end, judged against the known optimum and the limit of certainty equivalence."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mbpo.errors import InputError
+from mbpo.lqr import catalogue
+from mbpo.lqr.algorithms import ALGORITHMS, prepare, rounds_for
+from mbpo.lqr.limits import asymptotic_excess, regressor_covariance
+from mbpo.lqr.optimum import default_gain, solve
+from mbpo.lqr.system import LinearQuadratic
+from mbpo.lqr.train import Settings, train
+
+SYSTEM = catalogue.get("double_integrator")
+
+
+@pytest.fixture(scope="module")
+def mbpo():
+    return train(SYSTEM, Settings("mbpo", 2000, seeds=8, seed=3))
+
+
+@pytest.fixture(scope="module")
+def certainty_equivalence():
+    return train(SYSTEM, Settings("certainty-equivalence", 2000, seeds=64, seed=3))
+
+
+def test_mbpo_comes_within_three_times_the_limit(mbpo):
+    assert np.all(np.isfinite(mbpo.excess_cost[:, -1]))
+    assert np.median(mbpo.excess_cost[:, -1]) <= 3 * mbpo.limit
+
+
+def test_excess_cost_is_that_of_the_gains(mbpo):
+    best = solve(SYSTEM)
+    for gain, excess in zip(mbpo.gains[:, -1], mbpo.excess_cost[:, -1], strict=True):
+        F = SYSTEM.A + SYSTEM.B @ gain
+        covariance = np.linalg.solve(np.eye(4) - np.kron(F, F), SYSTEM.W.reshape(-1)).reshape(2, 2)
+        cost = np.trace((SYSTEM.Q + gain.T @ SYSTEM.R @ gain) @ covariance)
+        assert excess == pytest.approx(cost / best.cost - 1, rel=1e-8, abs=1e-12)
+
+
+def test_every_transition_is_counted(mbpo):
+    assert mbpo.transitions[-1] == 2000
+    assert np.all(np.diff(mbpo.transitions) > 0)
+
+
+def test_realised_ratio_is_the_real_ratio(mbpo):
+    batches = mbpo.realised_ratio.size
+    assert np.mean(mbpo.realised_ratio) == pytest.approx(0.05, abs=4 / 4096 / np.sqrt(batches))
+
+
+def test_model_error_falls(mbpo):
+    assert np.median(mbpo.model_error[:, -1]) < 0.5 * np.median(mbpo.model_error[:, 0])
+
+
+def test_same_seed_same_numbers(mbpo):
+    again = train(SYSTEM, Settings("mbpo", 2000, seeds=8, seed=3))
+    assert again.to_json() == mbpo.to_json()
+    np.testing.assert_array_equal(again.gains, mbpo.gains)
+
+
+def test_certainty_equivalence_tends_to_the_limit(certainty_equivalence):
+    # the limit law has mean `limit`; its mean over 64 seeds has a standard error near 0.18 of it at two degrees
+    mean = np.mean(certainty_equivalence.excess_cost[:, -1])
+    assert 0.4 < mean / certainty_equivalence.limit < 2.0
+
+
+def test_limit_uses_the_data_collected(certainty_equivalence):
+    run = certainty_equivalence
+    at_optimum = 2000 * regressor_covariance(SYSTEM, solve(SYSTEM).gain, run.exploration)
+    at_start = 2000 * regressor_covariance(SYSTEM, run.initial_gain, run.exploration)
+    bounds = sorted(float(asymptotic_excess(SYSTEM, each)) for each in (at_optimum, at_start))
+    assert 0.7 * bounds[0] < run.limit < 1.3 * bounds[1]
+    assert run.limit_curve[0] > run.limit_curve[-1] == run.limit
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "transitions", "most"),
+    [("mbpo-simple", 2000, 0.05), ("dpg", 6000, 0.02), ("policy-gradient", 24000, 0.1)],
+)
+def test_every_algorithm_improves_on_its_start(algorithm, transitions, most):
+    run = train(SYSTEM, Settings(algorithm, transitions, seeds=8))
+    assert np.all(np.isfinite(run.excess_cost[:, -1]))
+    assert np.median(run.excess_cost[:, -1]) < most
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        dataclasses.replace(SYSTEM, discount=0.95, name="discounted"),
+        dataclasses.replace(SYSTEM, horizon=20, name="horizon"),
+    ],
+    ids=lambda system: system.name,
+)
+def test_other_objectives_are_learned(system):
+    run = train(system, Settings("mbpo", 2000, seeds=4))
+    assert np.median(run.excess_cost[:, -1]) <= max(5 * run.limit, 0.01)
+
+
+def test_pathwise_improvement():
+    run = train(SYSTEM, Settings("mbpo", 1000, seeds=4, improve="pathwise"))
+    assert np.median(run.excess_cost[:, -1]) <= 5 * run.limit
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("transitions", [1700, 3000, 20011, 240000])
+def test_rounds_use_exactly_the_transitions(name, transitions):
+    warmup, rounds, steps = rounds_for(SYSTEM, ALGORITHMS[name], transitions)
+    assert warmup + rounds * steps == transitions
+    assert warmup >= steps >= 1
+    assert rounds >= 1
+
+
+def test_exploration_disturbs_like_the_noise():
+    for name in ("laplacian3", "boeing747", "pendulum"):
+        system = catalogue.get(name)
+        S = prepare(system, default_gain(system)).exploration
+        assert np.trace(system.B @ S @ system.B.T) == pytest.approx(np.trace(system.W))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"algorithm": "mpbo"}, "did you mean 'mbpo'"),
+        ({"transitions": 0}, "transitions"),
+        ({"transitions": -5}, "transitions"),
+        ({"transitions": 2.5}, "transitions"),
+        ({"seeds": 0}, "seeds"),
+        ({"seed": -1}, "seed"),
+        ({"real_ratio": 1.1}, "real_ratio"),
+        ({"real_ratio": float("nan")}, "real_ratio"),
+        ({"rollout_length": 0}, "rollout_length"),
+        ({"algorithm": "policy-gradient", "real_ratio": 0.5}, "no meaning"),
+        ({"algorithm": "certainty-equivalence", "improve": "dpg"}, "no meaning"),
+        ({"improve": "dgp"}, "did you mean 'dpg'"),
+        ({"improve": "likelihood-ratio"}, "trajectories"),
+        ({"algorithm": "dpg", "improve": "pathwise"}, "has none"),
+    ],
+)
+def test_bad_settings_are_refused(options, words):
+    with pytest.raises(InputError, match=words):
+        Settings(**{"algorithm": "mbpo", "transitions": 1000, **options})
+
+
+def test_too_few_transitions_say_how_many_are_needed():
+    with pytest.raises(InputError, match="at least 1600 real transitions"):
+        train(SYSTEM, Settings("policy-gradient", 100))
+
+
+def test_systems_that_cannot_be_judged_are_refused():
+    quiet = LinearQuadratic(SYSTEM.A, SYSTEM.B, SYSTEM.Q, SYSTEM.R, W=np.zeros((2, 2)))
+    with pytest.raises(InputError, match="optimal cost is 0"):
+        train(quiet, Settings("mbpo", 1000))
+    ends_free = dataclasses.replace(SYSTEM, horizon=10, terminal_cost=np.zeros((2, 2)))
+    with pytest.raises(InputError, match="terminal_cost"):
+        train(ends_free, Settings("mbpo", 1000))
