@@ -71,7 +71,9 @@ def main() -> None:
             }
             rows.append(row)
             print(row, file=sys.stderr, flush=True)
-    print(json.dumps({"seeds": args.seeds, "seed": args.seed, "jax": jax.__version__, "cases": rows}, indent=1))
+    print(
+        json.dumps({"seeds": args.seeds, "seed": args.seed, "jax": jax.__version__, "cases": rows}, indent=1)
+    )
 
 
 if __name__ == "__main__":

@@ -169,7 +169,9 @@ def _print_table(out: Console, name: str, rows: list[dict[str, Any]]) -> None:
     from mbpo.report.page import excess_words
     from mbpo.report.palette import label
 
-    table = Table(box=box.SIMPLE_HEAD, title=name, title_justify="left", title_style="bold cyan")
+    table = Table(
+        box=box.SIMPLE_HEAD, title=name, title_justify="left", title_style="bold cyan", padding=(0, 1, 0, 0)
+    )
     table.add_column("algorithm", no_wrap=True)
     for heading in ("data", "to 10 %", "to 1 %", "excess", "limit", "unstable"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from mbpo.runs.plain import plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,21 +17,6 @@ if TYPE_CHECKING:
 def print_json(result: Mapping[str, Any]) -> None:
     """One JSON object on standard output, keys in the order given; null for a number that is not finite."""
     print(json.dumps(plain(result), allow_nan=False))
-
-
-def plain(value: Any) -> Any:
-    """`value` in JSON's own types: arrays as nested lists, null for NaN and infinities."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    raise TypeError(f"a {type(value).__name__} has no JSON form")
 
 
 def console() -> Console:

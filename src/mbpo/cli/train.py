@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbpo.cli.output import console, print_facts, print_json
@@ -74,11 +75,12 @@ def _train_or_resume(system: LinearQuadratic, settings: Settings, args: argparse
     found = existing_run(args.out, settings, system)
     if found is not None:
         print(f"{args.out} already holds this run, complete", file=sys.stderr)
-        return found.result
-    training = _train(system, settings)
-    write_run(args.out, training, ["mbpo", *sys.argv[1:]])
-    write_report(args.out, [read_run(args.out)], f"{settings.algorithm} on {system.name}")
-    return training.to_json()
+    else:
+        write_run(args.out, _train(system, settings), ["mbpo", *sys.argv[1:]])
+    record = read_run(args.out)
+    if not (Path(args.out) / "report.html").exists():
+        write_report(args.out, [record], f"{settings.algorithm} on {system.name}")
+    return record.result
 
 
 def _train(system: LinearQuadratic, settings: Settings) -> Any:

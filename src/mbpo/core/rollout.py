@@ -34,7 +34,7 @@ def act(
         world = jax.tree.map(lambda new, old: jnp.where(restart, new, old), fresh, step.state)
         return world, (step.transition, step.valid)
 
-    world, (transitions, valid) = jax.lax.scan(advance, world, jax.random.split(key, steps), unroll=4)
+    world, (transitions, valid) = jax.lax.scan(advance, world, jax.random.split(key, steps))
     return world, RealSteps(transitions, valid, jnp.sum(~valid, dtype=jnp.int32))
 
 

@@ -136,11 +136,11 @@ def robust_whitener(
         factor = jnp.linalg.cholesky(moment / scale[:, None] / scale[None, :] + 1e-10 * identity)
         return jax.scipy.linalg.solve_triangular(factor, identity, lower=True) / scale[None, :]
 
-    white, weight = whitener(present), present
-    for _ in range(SCATTER_STEPS):
-        weight = present * p / (p + jnp.sum((white @ z) ** 2, axis=0))
-        white = whitener(weight)
-    return white, weight
+    def reweigh(_, weight: Array) -> Array:
+        return present * p / (p + jnp.sum((whitener(weight) @ z) ** 2, axis=0))
+
+    weight = jax.lax.fori_loop(0, SCATTER_STEPS, reweigh, present)
+    return whitener(weight), weight
 
 
 def quadratic_matrix(white: Float[Array, "p p"], theta: Float[Array, "d"]) -> Float[Array, "p p"]:

@@ -149,8 +149,13 @@ def plausible_models(
 
 def contracts(F: Float[Array, "*batch n n"]) -> Bool[Array, "*batch"]:
     """Whether F^1024 has norm below one, a stability test made of products only."""
-    for _ in range(SQUARINGS):
+
+    def square(_, F: Array) -> Array:
         F = F @ F
         size = jnp.max(jnp.abs(F), axis=(-2, -1), keepdims=True)
-        F = F * (1e30 / jnp.maximum(size, 1e30))  # keeps squares of a divergent loop finite, and their shape
+        return F * (
+            1e30 / jnp.maximum(size, 1e30)
+        )  # keeps squares of a divergent loop finite, and their shape
+
+    F = jax.lax.fori_loop(0, SQUARINGS, square, F)
     return jnp.sum(F * F, axis=(-2, -1)) < 1.0

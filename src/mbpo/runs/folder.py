@@ -23,8 +23,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from mbpo.cli.output import plain
 from mbpo.errors import InputError
+from mbpo.runs.plain import plain
 from mbpo.runs.record import REQUIRED_ARRAYS, RunRecord, record_from_arrays
 
 if TYPE_CHECKING:
