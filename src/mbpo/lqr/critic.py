@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float
 from mbpo.lqr.objective import Objective
 
 SCATTER_STEPS = 3
-CHUNK = 512
+CHUNK = 128
 
 
 class QuadraticValue(NamedTuple):
