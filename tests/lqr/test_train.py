@@ -98,6 +98,11 @@ def test_other_objectives_are_learned(system):
     assert np.median(run.excess_cost[:, -1]) <= max(5 * run.limit, 0.01)
 
 
+def test_a_learned_cost_is_as_good_as_a_known_one(certainty_equivalence):
+    run = train(SYSTEM, Settings("certainty-equivalence", 2000, seeds=64, seed=3, learn_cost=True))
+    np.testing.assert_allclose(run.gains[:, -1], certainty_equivalence.gains[:, -1], atol=1e-4)
+
+
 def test_pathwise_improvement():
     run = train(SYSTEM, Settings("mbpo", 1000, seeds=4, improve="pathwise"))
     assert np.median(run.excess_cost[:, -1]) <= 5 * run.limit
@@ -136,6 +141,7 @@ def test_exploration_disturbs_like_the_noise():
         ({"improve": "dgp"}, "did you mean 'dpg'"),
         ({"improve": "likelihood-ratio"}, "trajectories"),
         ({"algorithm": "dpg", "improve": "pathwise"}, "has none"),
+        ({"algorithm": "dpg", "learn_cost": True}, "no meaning"),
     ],
 )
 def test_bad_settings_are_refused(options, words):

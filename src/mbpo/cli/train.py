@@ -56,6 +56,7 @@ def run_train(args: argparse.Namespace) -> None:
         real_ratio=args.real_ratio,
         rollout_length=args.rollout_length,
         improve=args.improve,
+        learn_cost=args.learn_cost,
     )
     system = catalogue.resolve(args.system)
     result = _train_or_resume(system, settings, args)

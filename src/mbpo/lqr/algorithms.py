@@ -136,13 +136,14 @@ def assemble(
     improve: str | None,
     real_ratio: float | None,
     rollout_length: int | None,
+    learn_cost: bool,
 ) -> tuple[Parts, Plan]:
     """The parts and the plan of `algorithm` on `system`; traced under 64-bit types."""
     warmup, rounds, steps = sizes
     start, factor = jnp.asarray(setup.gain), jnp.asarray(np.linalg.cholesky(setup.exploration))
     objective = Objective.of(system)
     environment = LinearQuadraticEnvironment.of(system, setup.state_limit, setup.episode_length)
-    model = LeastSquares.of(system, setup.state_limit) if algorithm.uses_model else None
+    model = LeastSquares.of(system, setup.state_limit, learn_cost) if algorithm.uses_model else None
     if improve is None:
         agent = CertaintyEquivalence(start, factor, objective)
     else:

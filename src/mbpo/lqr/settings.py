@@ -16,7 +16,8 @@ MOST_TRANSITIONS = 100_000_000
 
 @dataclass(frozen=True)
 class Settings:
-    """What to train, on how much real data, how often; None means the algorithm's own default."""
+    """What to train, on how much real data, how often; None means the algorithm's own default; with
+    `learn_cost` the model learns Q and R from observed rewards instead of being told."""
 
     algorithm: str
     transitions: int
@@ -25,6 +26,7 @@ class Settings:
     real_ratio: float | None = None
     rollout_length: int | None = None
     improve: str | None = None
+    learn_cost: bool = False
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
@@ -45,6 +47,8 @@ class Settings:
             _whole("rollout_length", self.rollout_length, 1, 1000)
         if self.improve is not None:
             self._check_improve(known, self.improve)
+        if self.learn_cost and not known.uses_model:
+            raise InputError(f"learn_cost has no meaning for {self.algorithm}, which has no model")
 
     def _needs_branches(self, known: Algorithm, option: str) -> None:
         if known.rollout_length is None:

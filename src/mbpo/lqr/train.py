@@ -132,6 +132,7 @@ def train(system: LinearQuadratic, settings: Settings) -> Training:
         settings.improve or known.improve,
         _default(settings.real_ratio, known.real_ratio),
         _default(settings.rollout_length, known.rollout_length),
+        settings.learn_cost,
     )
     keys = jax.random.split(jax.random.key(settings.seed), settings.seeds)
     start, infos = _over_seeds(parts, plan, keys)
