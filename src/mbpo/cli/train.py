@@ -35,6 +35,9 @@ def add_train(verbs: Verbs) -> None:
         "--improve", help="gradient estimator to step along: dpg, likelihood-ratio or pathwise"
     )
     parser.add_argument(
+        "--learn-cost", action="store_true", help="the model learns Q and R too, from rewards"
+    )
+    parser.add_argument(
         "--out", metavar="DIR", help="keep the run: settings, metrics, gains, figures, report.html"
     )
     add_json(parser)
