@@ -1,6 +1,6 @@
 """How close each algorithm comes to the limit of certainty equivalence, on catalogue systems and on random ones.
 
-    .venv/bin/python benchmarks/convergence.py [--seeds 16] [--seed 0] [--quick] > benchmarks/convergence.json
+    .venv/bin/python benchmarks/convergence.py --algorithms mbpo > benchmarks/convergence_mbpo.json
 
 For every case: median relative excess over the seeds, the limit, their ratio, unstable seeds, real rollouts cut off.
 """

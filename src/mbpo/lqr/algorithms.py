@@ -23,7 +23,7 @@ from mbpo.lqr.system import LinearQuadratic
 ROUNDS = 60  # refits, at most; fewer when rounds would get shorter than an algorithm can use
 BATCH = 4096  # rows of an off-policy batch
 BRANCHES = 4000  # imagined transitions after a fit: this many divided by the rollout length branches
-EPISODES = 200  # imagined trajectories of one on-policy update
+EPISODES = 1000  # imagined trajectories of one on-policy update
 TRAJECTORY = 20  # steps of a trajectory where the objective does not set them
 IMAGINED_EXPLORATION = 4.0  # standard deviation of exploration inside the model, relative to the world's
 FAR = 1e3  # standard deviations of the starting loop's state beyond which a real rollout is cut
