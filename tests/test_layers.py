@@ -59,9 +59,18 @@ WORLDS = ("gymnasium", "torch", "optax", "matplotlib", "jinja2", "rich")
         ("lqr", ("mbpo.lqr", "mbpo.core", "mbpo.errors"), WORLDS),
         (
             "report",
-            ("mbpo.report", "mbpo.runs", "mbpo.lqr", "mbpo.core", "mbpo.errors", "mbpo.__version__"),
+            (
+                "mbpo.report",
+                "mbpo.studies",
+                "mbpo.runs",
+                "mbpo.lqr",
+                "mbpo.core",
+                "mbpo.errors",
+                "mbpo.__version__",
+            ),
             (),
         ),
+        ("studies", ("mbpo.studies", "mbpo.runs", "mbpo.lqr", "mbpo.core", "mbpo.errors"), WORLDS),
         ("runs", ("mbpo.runs", "mbpo.lqr", "mbpo.core", "mbpo.errors", "mbpo.__version__"), ()),
     ],
 )

@@ -6,14 +6,18 @@ import inspect
 import pytest
 
 from mbpo.cli import build_parser, evaluate_gain, solve
+from mbpo.cli import compare as compare_verb
 from mbpo.cli import demo as demo_verb
 from mbpo.cli import doctor as doctor_verb
+from mbpo.cli import gradients as gradients_verb
 from mbpo.cli import train as train_verb
 
 MODULES = {
     "solve": solve,
     "evaluate-gain": evaluate_gain,
     "train": train_verb,
+    "gradients": gradients_verb,
+    "compare": compare_verb,
     "demo": demo_verb,
     "doctor": doctor_verb,
 }

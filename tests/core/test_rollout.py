@@ -15,7 +15,7 @@ AGENT = ToyAgent()
 def rolled(environment: ToyEnvironment, agent: ToyAgent = AGENT, steps: int = 40, seed: int = 0):
     start_key, policy_key, key = jax.random.split(jax.random.key(seed), 3)
     policy = agent.init(policy_key)
-    return act(environment, environment.reset(start_key), agent, policy, steps, key)
+    return act(environment, environment.reset(start_key), agent, policy.gain[None], steps, key)
 
 
 def test_real_steps_chain_except_where_the_world_restarts():
@@ -53,7 +53,9 @@ def dreamed(model: ToyModel, length: int, agent: ToyAgent = AGENT, steps: int = 
     fitted = FittedModel(model, jnp.zeros(2))
     start = jax.random.normal(jax.random.key(1), (8, 2))
     policy = agent.init(jax.random.key(0))
-    rows, valid = imagine(fitted, agent, policy, start, steps, jnp.int32(length), jax.random.key(2))
+    rows, valid = imagine(
+        fitted, agent, policy.gain[None], start, steps, jnp.int32(length), jax.random.key(2)
+    )
     return start, jax.tree.map(np.asarray, rows), np.asarray(valid)
 
 

@@ -84,11 +84,15 @@ class ToyAgent(Agent):
         del key
         return ToyPolicy(jnp.full((2,), self.start), jnp.int32(0))
 
-    def act(self, state, observation, key):
-        return state.gain * observation + 0.2 * jax.random.normal(key, (2,))
+    def acting(self, state, count, key):
+        del count, key
+        return state.gain[None]
 
-    def act_imagined(self, state, observation, key):
-        return self.act(state, observation, key)
+    def act(self, acting, observation, key):
+        return acting * observation + 0.2 * jax.random.normal(key, (2,))
+
+    def act_imagined(self, acting, observation, key):
+        return self.act(acting, observation, key)
 
     def update(self, state, experience, key):
         noise = jax.random.normal(key, (2,))

@@ -1,5 +1,6 @@
 """Agents on probe problems where the right move is known."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import equinox as eqx
@@ -18,7 +19,7 @@ from mbpo.core.types import Experience
 from mbpo.lqr import exact, optimum
 from mbpo.lqr.agents import CertaintyEquivalence, GradientAgent
 from mbpo.lqr.environment import LinearQuadraticEnvironment
-from mbpo.lqr.gradients import ESTIMATORS, Estimate
+from mbpo.lqr.gradients import Estimate, GradientSource, ReplayedRows
 from mbpo.lqr.model import LeastSquares, LinearModel
 from mbpo.lqr.objective import Objective
 
@@ -31,24 +32,44 @@ def _wide():
         yield
 
 
-def oracle(policy, experience, objective, key) -> Estimate:
+class Told(GradientSource):
+    """A source that answers with a function of the policy and remembers how often it was asked."""
+
+    answer: Callable = eqx.field(static=True)
+
+    def init(self, gain):
+        del gain
+        return jnp.int32(0)
+
+    def acting(self, gain, count, key):
+        del count, key
+        return gain[None]
+
+    def estimate(self, memory, policy, experience, objective, key):
+        del experience, objective, key
+        return memory + 1, self.answer(policy)
+
+
+def oracle(policy) -> Estimate:
     """The exact E and M of the double integrator at the policy's gain."""
-    del experience, objective, key
     G = exact.quality_matrix(TWO, policy.gain)
     Sigma = exact.state_covariance(TWO, policy.gain, policy.covariance)
     cost = exact.cost(TWO, policy.gain, policy.covariance)
-    return Estimate(G[2:, :2] + G[2:, 2:] @ policy.gain, G[2:, 2:], Sigma, cost, jnp.bool_(True))
+    return Estimate(
+        G[2:, :2] + G[2:, 2:] @ policy.gain, G[2:, 2:], Sigma, cost, jnp.bool_(True), jnp.zeros(())
+    )
 
 
 def fixed(**changes):
     """An estimator that answers the same every time: E = M = Sigma = cost = 1 but for `changes`."""
-    one = Estimate(jnp.ones((1, 2)), jnp.eye(1), jnp.eye(2), jnp.asarray(1.0), jnp.bool_(True))
-    return lambda policy, experience, objective, key: one._replace(**changes)
+    one = Estimate(jnp.ones((1, 2)), jnp.eye(1), jnp.eye(2), jnp.asarray(1.0), jnp.bool_(True), jnp.zeros(()))
+    return lambda policy: one._replace(**changes)
 
 
-def agent(estimator, **options) -> GradientAgent:
+def agent(answer, **options) -> GradientAgent:
+    source = answer if isinstance(answer, GradientSource) else Told(answer)
     eye = jnp.eye(1)
-    return GradientAgent(jnp.asarray(START), eye, eye, Objective.of(TWO), estimator, **options)
+    return GradientAgent(jnp.asarray(START), eye, eye, Objective.of(TWO), source, **options)
 
 
 def sure_model(information: float = 1e12) -> FittedModel:
@@ -97,6 +118,14 @@ def test_a_step_is_shortened_until_its_quadratic_term_is_trusted():
     assert float(info.change) == pytest.approx(12.5)
 
 
+def test_the_part_of_an_estimate_that_is_noise_is_not_stepped_along():
+    for noise, share in ((0.0, 1.0), (0.5, 0.75), (2.0, 0.0), (5.0, 0.0)):
+        learner = agent(fixed(noise=jnp.asarray(noise)), trust=1e9)  # E M^-1 E' = 2
+        state, info = learner.update(learner.init(jax.random.key(0)), nothing(), jax.random.key(0))
+        np.testing.assert_allclose(state.gain, START - share * np.ones((1, 2)))
+        assert float(info.step) == pytest.approx(share)
+
+
 def test_the_guard_takes_the_largest_share_that_contracts():
     direction = np.asarray([[0.0, 1.0]])
     shares = np.array([1.0, 0.5, 0.25, 0.0])
@@ -138,7 +167,8 @@ def test_an_estimate_that_is_not_finite_leaves_the_policy_alone(broken, model):
     learner = agent(fixed(**{name: jnp.asarray(value) for name, value in broken.items()}))
     before = learner.init(jax.random.key(0))
     after, info = learner.update(before, nothing(model and model()), jax.random.key(0))
-    jax.tree.map(np.testing.assert_array_equal, after, before)
+    assert after.memory == before.memory + 1, "what was seen is remembered all the same"
+    jax.tree.map(np.testing.assert_array_equal, after._replace(memory=0), before._replace(memory=0))
     assert not info.usable
     assert info.step == 0
     assert np.isfinite(info.change)
@@ -184,7 +214,7 @@ def train(branches: int | None, state_limit: float = 1e6, ratio: float = 1.0):
     system = replace(TWO, initial_gain=None)
     environment = LinearQuadraticEnvironment.of(system, state_limit, None)
     model = LeastSquares.of(system, 10 * state_limit)
-    learner = agent(ESTIMATORS["dpg"])
+    learner = agent(ReplayedRows())
     branched = None if branches is None else Branches(constant(2.0), branches, 2)
     plan = Plan(Replay(RealRatio(jnp.asarray(ratio)), 100, branched), 100, 5, 20, 2)
     program = eqx.filter_jit(lambda key: mbpo(Parts(environment, model, learner), plan, key, keep_gain))

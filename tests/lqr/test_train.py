@@ -4,16 +4,19 @@ import dataclasses
 
 import numpy as np
 import pytest
+from exact_cases import random_system
 
 from mbpo.errors import InputError
 from mbpo.lqr import catalogue
 from mbpo.lqr.algorithms import ALGORITHMS, prepare, rounds_for
+from mbpo.lqr.gradients import ESTIMATORS
 from mbpo.lqr.limits import asymptotic_excess, regressor_covariance
 from mbpo.lqr.optimum import default_gain, solve
 from mbpo.lqr.system import LinearQuadratic
 from mbpo.lqr.train import Settings, train
 
 SYSTEM = catalogue.get("double_integrator")
+FAST = random_system(2, 1, 0.5, 1)
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +111,43 @@ def test_pathwise_improvement():
     assert np.median(run.excess_cost[:, -1]) <= 5 * run.limit
 
 
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_estimator_is_an_algorithm_on_real_data(name):
+    run = train(FAST, Settings(name, 6400, seeds=2))
+    assert np.isfinite(run.gains).all()
+    assert run.to_json()["improve"] == name
+    assert run.transitions[-1] == 6400
+    if name not in ("zeroth-order-1", "zeroth-order-2", "truncated", "importance-sampling", "reinforce"):
+        assert np.median(run.excess_cost[:, -1]) < np.median(run.excess_cost[:, 0])
+
+
+@pytest.mark.parametrize(
+    "name", ["importance-sampling", "marginalised", "pathwise", "known", "zeroth-order-2-common"]
+)
+def test_estimators_improve_inside_the_model(name):
+    for algorithm in ("mbpo", "mbpo-simple"):
+        run = train(FAST, Settings(algorithm, 600, seeds=2, improve=name))
+        assert np.isfinite(run.gains).all()
+        assert np.median(run.excess_cost[:, -1]) < 0.1
+        assert run.to_json()["real_ratio"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dpg", "mis", "policy-gradient"])
+def test_estimators_that_work_end_below_one_per_cent(name):
+    run = train(catalogue.get("pendulum"), Settings(name, 240_000, seeds=4, seed=5))
+    assert np.isfinite(run.excess_cost[:, -1]).all()
+    assert np.median(run.excess_cost[:, -1]) < 0.01
+
+
+def test_branches_have_no_stage_at_a_finite_horizon():
+    system = dataclasses.replace(SYSTEM, horizon=20, name="ends")
+    with pytest.raises(InputError, match="no particular stage"):
+        train(system, Settings("mbpo", 2000, improve="gpomdp"))
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
-@pytest.mark.parametrize("transitions", [1700, 3000, 20011, 240000])
+@pytest.mark.parametrize("transitions", [3400, 5000, 20011, 240000])
 def test_rounds_use_exactly_the_transitions(name, transitions):
     warmup, rounds, steps = rounds_for(SYSTEM, ALGORITHMS[name], transitions)
     assert warmup + rounds * steps == transitions
@@ -139,8 +177,9 @@ def test_exploration_disturbs_like_the_noise():
         ({"algorithm": "policy-gradient", "real_ratio": 0.5}, "no meaning"),
         ({"algorithm": "certainty-equivalence", "improve": "dpg"}, "no meaning"),
         ({"improve": "dgp"}, "did you mean 'dpg'"),
-        ({"improve": "likelihood-ratio"}, "trajectories"),
-        ({"algorithm": "dpg", "improve": "pathwise"}, "has none"),
+        ({"improve": "likelihood-ratio"}, "no gradient estimator"),
+        ({"algorithm": "dpg", "improve": "pathwise"}, "use algorithm pathwise"),
+        ({"improve": "gpomdp", "real_ratio": 0.5}, "only dpg mixes"),
         ({"algorithm": "dpg", "learn_cost": True}, "no meaning"),
     ],
 )

@@ -14,16 +14,31 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mbpo import __version__
+from mbpo.cli.compare import add_compare
 from mbpo.cli.demo import add_demo
+from mbpo.cli.diagnosis import add_diagnosis
 from mbpo.cli.doctor import add_doctor
 from mbpo.cli.evaluate_gain import add_evaluate_gain
+from mbpo.cli.finite_horizon import add_finite_horizon
+from mbpo.cli.gradients import add_gradients
 from mbpo.cli.parser import Parser, add_verbs, reject_unknown
 from mbpo.cli.solve import add_solve
 from mbpo.cli.systems import add_systems
 from mbpo.cli.train import add_train
 from mbpo.errors import InputError
 
-VERBS = (add_solve, add_evaluate_gain, add_train, add_systems, add_demo, add_doctor)
+VERBS = (
+    add_solve,
+    add_evaluate_gain,
+    add_gradients,
+    add_finite_horizon,
+    add_diagnosis,
+    add_train,
+    add_compare,
+    add_systems,
+    add_demo,
+    add_doctor,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

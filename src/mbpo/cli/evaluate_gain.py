@@ -51,17 +51,17 @@ def run_evaluate_gain(args: argparse.Namespace) -> None:
         print_matrix(out, "Gradient dJ/dK", result["gradient"], "u", "x")
 
 
-def parse_gain(text: str, system: LinearQuadratic) -> np.ndarray:
-    """The matrix in `text`, checked against the system's shape; raises InputError."""
+def parse_gain(text: str, system: LinearQuadratic, name: str = "gain") -> np.ndarray:
+    """The matrix in `text`, checked against the system's shape; raises InputError about `name`."""
     from mbpo.lqr.validation import matrix
 
     try:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(
-            f"gain must be JSON rows like '[[-0.9, -1.7]]', got {text!r} ({error.msg})"
+            f"{name} must be JSON rows like '[[-0.9, -1.7]]', got {text!r} ({error.msg})"
         ) from None
-    return matrix("gain", rows, system.action_dim, system.state_dim)
+    return matrix(name, rows, system.action_dim, system.state_dim)
 
 
 def evaluate(system: LinearQuadratic, gain: np.ndarray) -> dict[str, Any]:

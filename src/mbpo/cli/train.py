@@ -22,7 +22,8 @@ def add_train(verbs: Verbs) -> None:
     parser.add_argument(
         "--algorithm",
         default="mbpo",
-        help="mbpo (default), mbpo-simple, dyna, dpg, policy-gradient or certainty-equivalence",
+        help="mbpo (default), mbpo-simple, dyna, policy-gradient, certainty-equivalence, or a gradient estimator on "
+        "real data alone, such as dpg or mis",
     )
     parser.add_argument(
         "--transitions", type=int, required=True, help="real transitions a seed, warm-up included"
@@ -32,7 +33,8 @@ def add_train(verbs: Verbs) -> None:
     parser.add_argument("--real-ratio", type=float, help="expected share of real rows in a batch, 0 to 1")
     parser.add_argument("--rollout-length", type=int, help="steps of an imagined branch")
     parser.add_argument(
-        "--improve", help="gradient estimator to step along: dpg, likelihood-ratio or pathwise"
+        "--improve",
+        help="gradient estimator to step along, such as dpg (default of mbpo), value-baseline or mis",
     )
     parser.add_argument(
         "--learn-cost", action="store_true", help="the model learns Q and R too, from rewards"

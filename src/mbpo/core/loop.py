@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from mbpo.core.buffer import Ring, add, empty, sample
 from mbpo.core.parts import Agent, Environment, FittedModel, Model
 from mbpo.core.plan import Branches, OnPolicy, Plan, Replay
-from mbpo.core.rollout import RealSteps, act, imagine
+from mbpo.core.rollout import RealSteps, act, act_in_turn, imagine
 from mbpo.core.types import Clock, Experience, Transition
 
 ACT, FIT, IMAGINE, IMPROVE, WARM_UP = range(
@@ -87,7 +87,8 @@ def _example(parts: Parts, world: Any, policy: Any) -> Transition:
     """A transition of the right shapes and types, from an abstract step."""
 
     def step(key: PRNGKeyArray) -> Transition:
-        action = parts.agent.act(policy, parts.environment.observe(world), key)
+        acting = jax.tree.map(lambda leaf: leaf[0], parts.agent.acting(policy, 1, key))
+        action = parts.agent.act(acting, parts.environment.observe(world), key)
         return parts.environment.step(world, action, key).transition
 
     shapes = jax.eval_shape(step, jax.random.key(0))
@@ -99,9 +100,19 @@ def gather(
 ) -> tuple[RunState, RealSteps]:
     """Real <- act in the environment. Where the world had to be cut, the agent retreats."""
     reset_key, act_key = jax.random.split(key)
-    fresh = isinstance(plan.batches, OnPolicy) and plan.batches.restart
+    batches = plan.batches
+    fresh = isinstance(batches, OnPolicy) and batches.restart
     world = parts.environment.reset(reset_key) if fresh else state.world
-    world, taken = act(parts.environment, world, parts.agent, state.policy, steps, act_key)
+    by_trajectory = isinstance(batches, OnPolicy) and not batches.imagined and steps == plan.steps_per_round
+    count = batches.episodes if isinstance(batches, OnPolicy) and by_trajectory else 1
+    acting = parts.agent.acting(state.policy, count, jax.random.fold_in(act_key, 0))
+    if jax.tree.leaves(acting)[0].shape[0] == 1:
+        world, taken = act(parts.environment, world, parts.agent, acting, steps, act_key)
+    else:
+        assert isinstance(batches, OnPolicy)
+        world, taken = act_in_turn(
+            parts.environment, world, parts.agent, acting, batches.length, batches.twins, act_key
+        )
     retreated = parts.agent.retreat(state.policy)
     policy = jax.tree.map(lambda r, p: jnp.where(taken.cuts > 0, r, p), retreated, state.policy)
     real = add(state.real, taken.transitions, taken.valid) if state.real.capacity > 1 else state.real
@@ -128,7 +139,8 @@ def branch(parts: Parts, branches: Branches, state: RunState, key: PRNGKeyArray)
     length = jnp.round(branches.length(state.clock.env_steps)).astype(jnp.int32)
     model = fitted(parts, state)
     assert model is not None, "a plan with branches needs a model"
-    steps, valid = imagine(model, parts.agent, state.policy, start, branches.longest, length, rollout_key)
+    acting = parts.agent.acting(state.policy, branches.count, jax.random.fold_in(rollout_key, 0))
+    steps, valid = imagine(model, parts.agent, acting, start, branches.longest, length, rollout_key)
     rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps)
     return state._replace(imagined=add(state.imagined, rows, valid.reshape(-1)))
 
@@ -141,10 +153,11 @@ def improve(
 
     def update(policy: Any, key: PRNGKeyArray) -> tuple[Any, tuple[Float[Array, ""], Any]]:
         batch_key, update_key = jax.random.split(key)
-        transitions, valid, share = _batch(
+        transitions, valid, acting, share = _batch(
             parts, plan.batches, state._replace(policy=policy), taken, batch_key
         )
-        policy, info = parts.agent.update(policy, Experience(transitions, valid, model), update_key)
+        experience = Experience(transitions, valid, model, acting)
+        policy, info = parts.agent.update(policy, experience, update_key)
         return policy, (share, info)
 
     policy, (shares, infos) = jax.lax.scan(
@@ -156,23 +169,38 @@ def improve(
 
 
 def _batch(parts: Parts, batches: Replay | OnPolicy, state: RunState, taken: RealSteps, key: PRNGKeyArray):
-    """The transitions of one update, which rows are valid, and their real share."""
+    """The transitions of one update, which rows are valid, what acted, and their real share."""
     if isinstance(batches, Replay):
         rows, share = batches.real_ratio.compose(state.real, state.imagined, batches.batch_size, key)
-        return rows, jnp.ones(batches.batch_size, bool), share
-    shape = (batches.episodes, batches.length)
+        return rows, jnp.ones(batches.batch_size, bool), None, share
     if batches.imagined:
-        start_key, rollout_key = jax.random.split(key)
-        reset = jax.vmap(lambda key: parts.environment.observe(parts.environment.reset(key)))
-        start = reset(jax.random.split(start_key, batches.episodes))
-        model = fitted(parts, state)
-        assert model is not None, "imagined trajectories need a model"
-        length = jnp.int32(batches.length)
-        rows, valid = imagine(model, parts.agent, state.policy, start, batches.length, length, rollout_key)
-        return rows, jnp.all(valid, axis=1), jnp.zeros(())
+        return *_imagined_trajectories(parts, batches, state, key), jnp.zeros(())
+    shape = (batches.episodes, batches.length)
     rows = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), taken.transitions)
     whole = jnp.all(taken.valid.reshape(shape), axis=1) & (taken.cuts == 0)
-    return rows, whole, jnp.ones(())
+    return rows, whole, taken.acting, jnp.ones(())
+
+
+def _imagined_trajectories(
+    parts: Parts, batches: OnPolicy, state: RunState, key: PRNGKeyArray
+) -> tuple[Transition, Bool[Array, "B"], Any]:
+    """Trajectories of the current policy in the model, which are whole, and what acted in each."""
+    start_key, rollout_key = jax.random.split(key)
+    model = fitted(parts, state)
+    assert model is not None, "imagined trajectories need a model"
+    count = batches.episodes // 2 if batches.twins else batches.episodes
+    if batches.branched:
+        start = sample(state.real, count, start_key).observation
+    else:
+        reset = jax.vmap(lambda key: parts.environment.observe(parts.environment.reset(key)))
+        start = reset(jax.random.split(start_key, count))
+    start = jnp.repeat(start, 2, axis=0) if batches.twins else start
+    acting = parts.agent.acting(state.policy, batches.episodes, jax.random.fold_in(rollout_key, 0))
+    length = jnp.int32(batches.length)
+    rows, valid = imagine(
+        model, parts.agent, acting, start, batches.length, length, rollout_key, batches.twins
+    )
+    return rows, jnp.all(valid, axis=1), acting
 
 
 def one_round(

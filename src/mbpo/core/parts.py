@@ -83,12 +83,16 @@ class Agent(eqx.Module):
         """The state of the agent before any data."""
 
     @abc.abstractmethod
-    def act(self, state: Any, observation: Float[Array, "n"], key: PRNGKeyArray) -> Float[Array, "m"]:
-        """An action of the exploring policy in the real world."""
+    def acting(self, state: Any, count: int, key: PRNGKeyArray) -> Any:
+        """What acts in each of `count` trajectories: a pytree with leading axis `count`, or 1 where all share it."""
+
+    @abc.abstractmethod
+    def act(self, acting: Any, observation: Float[Array, "n"], key: PRNGKeyArray) -> Float[Array, "m"]:
+        """An action of the exploring policy in the real world; `acting` without its leading axis."""
 
     @abc.abstractmethod
     def act_imagined(
-        self, state: Any, observation: Float[Array, "n"], key: PRNGKeyArray
+        self, acting: Any, observation: Float[Array, "n"], key: PRNGKeyArray
     ) -> Float[Array, "m"]:
         """An action inside the model, where exploring costs nothing; the published algorithm acts as in the world."""
 

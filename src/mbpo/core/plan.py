@@ -38,12 +38,18 @@ class Replay(eqx.Module):
 
 class OnPolicy(eqx.Module):
     """Trajectories `[episodes, length]` of the current policy: the real ones just gathered, or imagined afresh for
-    every update from the start distribution. With `restart`, real rounds begin with a new episode."""
+    every update, from the start distribution or, `branched`, from real states.
+
+    With `restart`, real rounds begin with a new episode. With `twins`, trajectories 2j and 2j + 1 share their start
+    and their noise, which only a simulator can offer.
+    """
 
     episodes: int = eqx.field(static=True)
     length: int = eqx.field(static=True)
     imagined: bool = eqx.field(static=True)
     restart: bool = eqx.field(static=True, default=False)
+    branched: bool = eqx.field(static=True, default=False)
+    twins: bool = eqx.field(static=True, default=False)
 
 
 class Plan(eqx.Module):

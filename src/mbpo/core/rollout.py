@@ -13,21 +13,24 @@ from mbpo.core.types import Transition
 
 
 class RealSteps(NamedTuple):
-    """Consecutive real steps: transitions `[T]`, which of them may be kept, and how often the world was cut."""
+    """Consecutive real steps: transitions `[T]`, which of them may be kept, how often the world was cut, and what
+    acted, one for each trajectory (or one for all)."""
 
     transitions: Transition
     valid: Bool[Array, "T"]
     cuts: Int[Array, ""]
+    acting: Any
 
 
 def act(
-    environment: Environment, world: Any, agent: Agent, policy: Any, steps: int, key: PRNGKeyArray
+    environment: Environment, world: Any, agent: Agent, acting: Any, steps: int, key: PRNGKeyArray
 ) -> tuple[Any, RealSteps]:
-    """`steps` real steps with a fixed exploring policy; the world restarts where an episode ends or is cut."""
+    """`steps` real steps under `acting` (leading axis 1); the world restarts where an episode ends or is cut."""
+    one = jax.tree.map(lambda leaf: leaf[0], acting)
 
     def advance(world: Any, key: PRNGKeyArray) -> tuple[Any, tuple[Transition, Bool[Array, ""]]]:
         action_key, step_key, reset_key = jax.random.split(key, 3)
-        action = agent.act(policy, environment.observe(world), action_key)
+        action = agent.act(one, environment.observe(world), action_key)
         step = environment.step(world, action, step_key)
         restart = step.transition.terminal | step.transition.truncated | ~step.valid
         fresh = environment.reset(reset_key)
@@ -35,33 +38,75 @@ def act(
         return world, (step.transition, step.valid)
 
     world, (transitions, valid) = jax.lax.scan(advance, world, jax.random.split(key, steps))
-    return world, RealSteps(transitions, valid, jnp.sum(~valid, dtype=jnp.int32))
+    return world, RealSteps(transitions, valid, jnp.sum(~valid, dtype=jnp.int32), acting)
+
+
+def act_in_turn(
+    environment: Environment,
+    world: Any,
+    agent: Agent,
+    acting: Any,
+    steps: int,
+    twins: bool,
+    key: PRNGKeyArray,
+) -> tuple[Any, RealSteps]:
+    """Trajectories of `steps` real steps one after the other, each under its own element of `acting`; `twins` are
+    pairs that share start and noise."""
+    count = jax.tree.leaves(acting)[0].shape[0]
+    group = 2 if twins else 1
+    grouped = jax.tree.map(lambda leaf: leaf.reshape(count // group, group, 1, *leaf.shape[1:]), acting)
+
+    def trajectory(world: Any, inputs: tuple[Any, PRNGKeyArray]):
+        members, key = inputs
+        ends, taken = zip(
+            *(
+                act(environment, world, agent, jax.tree.map(lambda leaf, i=i: leaf[i], members), steps, key)
+                for i in range(group)
+            ),
+            strict=True,
+        )
+        return ends[-1], jax.tree.map(lambda *leaves: jnp.stack(leaves), *taken)
+
+    world, taken = jax.lax.scan(trajectory, world, (grouped, jax.random.split(key, count // group)))
+    transitions, valid = jax.tree.map(
+        lambda leaf: leaf.reshape(count * steps, *leaf.shape[3:]), (taken.transitions, taken.valid)
+    )
+    return world, RealSteps(transitions, valid, jnp.sum(~valid, dtype=jnp.int32), acting)
 
 
 def imagine(
     model: FittedModel,
     agent: Agent,
-    policy: Any,
+    acting: Any,
     start: Float[Array, "B n"],
     steps: int,
     length: Int[Array, ""],
     key: PRNGKeyArray,
+    twins: bool = False,
 ) -> tuple[Transition, Bool[Array, "B T"]]:
     """Branches of up to `steps` imagined steps from `start`, `[B, T]`; a branch stops after `length` steps, at a
-    terminal state, or at its first invalid step. Steps after that are padding, marked not valid."""
+    terminal state, or at its first invalid step. Steps after that are padding, marked not valid.
+
+    acting: leading axis B, or 1 where all branches share it; `twins`: branches 2j and 2j + 1 share their noise.
+    """
+    count = start.shape[0]
+    shared = jax.tree.leaves(acting)[0].shape[0] == 1
+    acting = jax.tree.map(lambda leaf: leaf[0], acting) if shared else acting
+    choose = jax.vmap(agent.act_imagined, (None if shared else 0, 0, 0))
 
     def advance(carry, inputs):
         observation, alive = carry
         key, step = inputs
-        action_keys, step_keys = jax.random.split(key, (2, observation.shape[0]))
-        action = jax.vmap(agent.act_imagined, (None, 0, 0))(policy, observation, action_keys)
+        keys = jax.random.split(key, (2, count // 2 if twins else count))
+        action_keys, step_keys = jnp.repeat(keys, 2, axis=1) if twins else keys
+        action = choose(acting, observation, action_keys)
         transition, valid = jax.vmap(model.step)(observation, action, step_keys)
         keep = alive & valid & (step < length)
         following = jnp.where(keep[:, None], transition.next_observation, observation)
         return (following, keep & ~transition.terminal), (transition, keep)
 
     keys = jax.random.split(key, steps)
-    alive = jnp.ones(start.shape[0], bool)
+    alive = jnp.ones(count, bool)
     counter = jnp.arange(steps, dtype=jnp.int32)
     _, (transitions, valid) = jax.lax.scan(advance, (start, alive), (keys, counter))
     by_branch = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), transitions)

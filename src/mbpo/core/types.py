@@ -30,11 +30,13 @@ class Experience(NamedTuple):
     transitions: off-policy `[B]`, or trajectories `[B, T]` gathered with the current policy.
     valid: `[B]`, which rows (or trajectories) hold data; the rest are padding.
     model: the fitted model as a `FittedModel`, or None when the plan has none.
+    acting: what acted in each trajectory, leading axis B, or 1 where all share it; None off-policy.
     """
 
     transitions: Transition
     valid: Bool[Array, "B"]
     model: Any
+    acting: Any = None
 
 
 class Clock(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from mbpo.core.parts import Agent
 from mbpo.core.types import Experience
-from mbpo.lqr.gradients.estimate import Estimate, Estimator
+from mbpo.lqr.gradients.estimate import Estimate, GradientSource
 from mbpo.lqr.model import LinearModel, contracts, plausible_models
 from mbpo.lqr.objective import Objective
 from mbpo.lqr.policy import LinearGaussian
@@ -26,7 +26,7 @@ class PolicyState(NamedTuple):
 
     gain: what acts and is differentiated; average: weighted average of the gains that acted, the answer; curvature:
     running average of M; progress: full steps taken so far, it sets the step size; trust: largest relative change of
-    the cost that a step may predict; updates: how many were made.
+    the cost that a step may predict; updates: how many were made; memory: what the source of estimates remembers.
     """
 
     gain: Float[Array, "m n"]
@@ -35,6 +35,7 @@ class PolicyState(NamedTuple):
     progress: Float[Array, ""]
     trust: Float[Array, ""]
     updates: Float[Array, ""]
+    memory: Any = None
 
 
 class UpdateInfo(NamedTuple):
@@ -50,38 +51,46 @@ class GradientAgent(Agent):
     """Steps K <- K - a M^-1 E along an estimator's natural gradient E, preconditioned by its curvature M.
 
     The step size needs no tuning: a = c / (c + t) in units of the Gauss-Newton step, where t counts the full steps
-    taken (`memory` c); a step is shortened until its quadratic term tr(Sigma D'M D) is at most `trust` of the cost,
-    and, when the loop has a model, until the loop closed by the new gain contracts under the fitted model and under
-    draws from its confidence set. The answer is the polynomial-decay average of the gains (Shamir & Zhang 2013),
-    with weight (1 + w) / (t + 1 + w) on the newest.
+    taken (`memory` c), times the share of the estimate that is not noise, 1 - noise / |E|^2 in the metric in which a
+    step pays; a step is shortened until its quadratic term tr(Sigma D'M D) is at most `trust` of the cost, and, when
+    the loop has a model, until the loop closed by the new gain contracts under the fitted model and under draws from
+    its confidence set. The answer is the polynomial-decay average of the gains (Shamir & Zhang 2013), with weight
+    (1 + w) / (t + 1 + w) on the newest.
 
     start: the first gain, known to stabilise; factor, imagined_factor: L with exploration covariance S = L L' in the
-    world and inside the model. Trajectories handed over together with a model were imagined.
+    world and inside the model. Experience of an on-policy plan with `imagines` was imagined.
     """
 
     start: Float[Array, "m n"]
     factor: Float[Array, "m m"]
     imagined_factor: Float[Array, "m m"]
     objective: Objective
-    estimator: Estimator = eqx.field(static=True)
+    source: GradientSource
     memory: float = 5.0
     trust: float = 0.25
     newest: float = 8.0
+    imagines: bool = eqx.field(static=True, default=True)
 
     def init(self, key: PRNGKeyArray) -> PolicyState:
         del key
         zero = jnp.zeros((), self.start.dtype)
         m = self.factor.shape[0]
         curvature = jnp.zeros((m, m), self.start.dtype)
-        return PolicyState(self.start, self.start, curvature, zero, zero + self.trust, zero)
+        remembered = self.source.init(self.start)
+        return PolicyState(self.start, self.start, curvature, zero, zero + self.trust, zero, remembered)
 
-    def act(self, state: PolicyState, observation: Float[Array, "n"], key: PRNGKeyArray) -> Float[Array, "m"]:
-        return LinearGaussian(state.gain, self.factor).sample(observation, key)
+    def acting(self, state: PolicyState, count: int, key: PRNGKeyArray) -> Float[Array, "c m n"]:
+        return self.source.acting(state.gain, count, key)
+
+    def act(
+        self, acting: Float[Array, "m n"], observation: Float[Array, "n"], key: PRNGKeyArray
+    ) -> Float[Array, "m"]:
+        return LinearGaussian(acting, self.factor).sample(observation, key)
 
     def act_imagined(
-        self, state: PolicyState, observation: Float[Array, "n"], key: PRNGKeyArray
+        self, acting: Float[Array, "m n"], observation: Float[Array, "n"], key: PRNGKeyArray
     ) -> Float[Array, "m"]:
-        return LinearGaussian(state.gain, self.imagined_factor).sample(observation, key)
+        return LinearGaussian(acting, self.imagined_factor).sample(observation, key)
 
     def retreat(self, state: PolicyState) -> PolicyState:
         fresh = self.init(jax.random.key(0))
@@ -91,15 +100,19 @@ class GradientAgent(Agent):
         self, state: PolicyState, experience: Experience, key: PRNGKeyArray
     ) -> tuple[PolicyState, UpdateInfo]:
         estimate_key, guard_key = jax.random.split(key)
-        factor = self.factor if experience.model is None else self.imagined_factor
-        policy = LinearGaussian(state.gain, factor)
-        estimate = self.estimator(policy, experience, self.objective, estimate_key)
+        imagined = experience.model is not None and self.imagines
+        policy = LinearGaussian(state.gain, self.imagined_factor if imagined else self.factor)
+        remembered, estimate = self.source.estimate(
+            state.memory, policy, experience, self.objective, estimate_key
+        )
         curvature = self._remember(state, estimate)
         direction = -jnp.linalg.solve(curvature, estimate.error)
-        size = self.memory / (self.memory + state.progress)
-        change = jnp.trace(estimate.moment @ direction.T @ curvature @ direction) / jnp.abs(estimate.cost)
-        share = jnp.minimum(1.0, jnp.sqrt(state.trust / jnp.maximum(size**2 * change, 1e-300)))
+        gain_of_step = jnp.trace(estimate.moment @ direction.T @ curvature @ direction)
+        change = gain_of_step / jnp.abs(estimate.cost)
         usable = estimate.usable & jnp.all(jnp.isfinite(direction)) & jnp.isfinite(change)
+        signal = jnp.maximum(1.0 - estimate.noise / jnp.maximum(gain_of_step, 1e-300), 0.0)
+        size = jnp.where(usable, signal, 0.0) * self.memory / (self.memory + state.progress)
+        share = jnp.minimum(1.0, jnp.sqrt(state.trust / jnp.maximum(size**2 * change, 1e-300)))
         direction = jnp.where(usable, direction, jnp.zeros_like(direction))
         share = jnp.where(usable, share, 0.0)
         if experience.model is not None:
@@ -116,8 +129,10 @@ class GradientAgent(Agent):
             trust=state.trust,
             updates=state.updates + 1,
         )
-        state = jax.tree.map(lambda new, old: jnp.where(usable, new, old), moved, state)
-        return state, UpdateInfo(share * size, jnp.where(usable, change, 0.0), usable)
+        still = state._replace(memory=None)
+        state = jax.tree.map(lambda new, old: jnp.where(usable, new, old), moved, still)
+        info = UpdateInfo(share * size, jnp.where(usable, change, 0.0), usable)
+        return state._replace(memory=remembered), info
 
     def _remember(self, state: PolicyState, estimate: Estimate) -> Float[Array, "m m"]:
         """The running average of M; each estimate of it is noisy, and M changes slowly with K."""
@@ -153,13 +168,19 @@ class CertaintyEquivalence(Agent):
         m = self.factor.shape[0]
         return PolicyState(self.start, self.start, jnp.zeros((m, m), self.start.dtype), zero, zero, zero)
 
-    def act(self, state: PolicyState, observation: Float[Array, "n"], key: PRNGKeyArray) -> Float[Array, "m"]:
-        return LinearGaussian(state.gain, self.factor).sample(observation, key)
+    def acting(self, state: PolicyState, count: int, key: PRNGKeyArray) -> Float[Array, "c m n"]:
+        del count, key
+        return state.gain[None]
+
+    def act(
+        self, acting: Float[Array, "m n"], observation: Float[Array, "n"], key: PRNGKeyArray
+    ) -> Float[Array, "m"]:
+        return LinearGaussian(acting, self.factor).sample(observation, key)
 
     def act_imagined(
-        self, state: PolicyState, observation: Float[Array, "n"], key: PRNGKeyArray
+        self, acting: Float[Array, "m n"], observation: Float[Array, "n"], key: PRNGKeyArray
     ) -> Float[Array, "m"]:
-        return LinearGaussian(state.gain, self.factor).sample(observation, key)
+        return self.act(acting, observation, key)
 
     def retreat(self, state: PolicyState) -> PolicyState:
         return state._replace(gain=self.start, average=self.start)

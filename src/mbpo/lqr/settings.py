@@ -67,13 +67,16 @@ class Settings:
             raise InputError(
                 f"there is no gradient estimator {improve!r}; {did_you_mean(improve, ESTIMATORS)}"
             )
-        if improve == "likelihood-ratio" and not known.on_policy:
+        if improve not in known.choices:
             raise InputError(
-                f"improve likelihood-ratio needs trajectories of the current policy, and {self.algorithm} replays "
-                "single transitions; use it with mbpo-simple or policy-gradient"
+                f"{self.algorithm} improves along {' or '.join(known.choices)}, not {improve}; on real data "
+                f"alone every estimator is an algorithm of its own: use algorithm {improve}"
             )
-        if improve == "pathwise" and not known.uses_model:
-            raise InputError(f"improve pathwise differentiates a model, and {self.algorithm} has none")
+        if self.real_ratio is not None and improve != "dpg":
+            raise InputError(
+                f"real_ratio has no meaning for {self.algorithm} with improve {improve}, which learns from imagined "
+                "trajectories of the current policy alone; only dpg mixes them with real rows"
+            )
 
 
 def _whole(name: str, value: Any, least: int, most: int) -> None:

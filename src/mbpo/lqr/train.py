@@ -20,7 +20,7 @@ from mbpo.core.precision import double_precision
 from mbpo.core.rollout import RealSteps
 from mbpo.errors import InputError
 from mbpo.lqr import exact
-from mbpo.lqr.algorithms import ALGORITHMS, Setup, assemble, prepare, rounds_for
+from mbpo.lqr.algorithms import ALGORITHMS, Algorithm, Setup, assemble, prepare, replays_rows, rounds_for
 from mbpo.lqr.environment import covariance_factor
 from mbpo.lqr.limits import asymptotic_excess
 from mbpo.lqr.optimum import Optimum, default_gain, solve, terminal_value
@@ -61,6 +61,10 @@ class Training:
     real_rollout: np.ndarray
     imagined_rollout: np.ndarray | None
 
+    def _real_ratio(self, known: Algorithm) -> float | None:
+        mixes = replays_rows(known, self.settings.improve or known.improve)
+        return _default(self.settings.real_ratio, known.real_ratio) if mixes else None
+
     def to_json(self) -> dict[str, Any]:
         """The contract of `mbpo train --json`; a cost that is not finite becomes None."""
         excess = self.excess_cost[:, -1]
@@ -78,7 +82,7 @@ class Training:
             "transitions": int(self.transitions[-1]),
             "seeds": self.settings.seeds,
             "seed": self.settings.seed,
-            "real_ratio": _default(self.settings.real_ratio, known.real_ratio),
+            "real_ratio": self._real_ratio(known),
             "realised_ratio": float(np.mean(self.realised_ratio)),
             "rollout_length": _default(self.settings.rollout_length, known.rollout_length),
             "optimal_cost": self.optimum.cost,
@@ -116,9 +120,16 @@ def train(system: LinearQuadratic, settings: Settings) -> Training:
     optimum = _learnable(system)
     system = exact.resolved(system)
     known = ALGORITHMS[settings.algorithm]
+    improve = settings.improve or known.improve
+    branches = known.imagines and not known.from_start and not replays_rows(known, improve)
+    if branches and system.horizon is not None:
+        raise InputError(
+            f"{system.name}: improve {improve} with {settings.algorithm} needs an objective without a horizon, since "
+            "branches begin at no particular stage; use mbpo-simple, or improve dpg"
+        )
     setup = prepare(system, default_gain(system))
     try:
-        sizes = rounds_for(system, known, settings.transitions)
+        sizes = rounds_for(system, known, settings.transitions, settings.improve)
     except ValueError as least:
         raise InputError(
             f"transitions: {settings.algorithm} needs at least {least} real transitions on {system.name} "
@@ -129,7 +140,7 @@ def train(system: LinearQuadratic, settings: Settings) -> Training:
         known,
         setup,
         sizes,
-        settings.improve or known.improve,
+        improve,
         _default(settings.real_ratio, known.real_ratio),
         _default(settings.rollout_length, known.rollout_length),
         settings.learn_cost,

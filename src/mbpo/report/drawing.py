@@ -20,6 +20,7 @@ from mbpo.report import palette
 
 WIDTH = 4.7  # inches of 72 points: legible when a phone shows it at its own width
 LABEL_HEIGHT = 12.0  # points
+FEW = 8  # labels, or lines, that fit on a figure without a thought
 STYLE = {
     "svg.hashsalt": "mbpo",
     "svg.fonttype": "none",
@@ -111,19 +112,26 @@ def log_axes(axes: Axes, x: tuple[float, float], y: tuple[float, float]) -> None
 def per_cent(value: float) -> str:
     """0.01 as "1 %", 0.00012 as "0.012 %"."""
     percentage = 100 * value
-    return f"{percentage:,.0f} %" if percentage >= 1000 else f"{percentage:.2g} %".replace("e+02", "00")
+    rounded = float(f"{percentage:.2g}")
+    if percentage >= 1000 or rounded < 100:
+        return f"{percentage:,.0f} %" if percentage >= 1000 else f"{percentage:.2g} %"
+    return f"{rounded:,.0f} %"
 
 
-def end_labels(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+def end_labels(axes: Axes, ends: Sequence[tuple[float, float, str, str]], size: float | None = None) -> None:
     """Names of lines in a column right of the axes: (x, y, text, colour) of each line's end, in data units.
 
-    Names that would collide are pushed apart; a hairline leads from each end to its name.
+    Names that would collide are pushed apart, and more than `FEW` stay beside the axes; a hairline leads from each
+    end to its name. `size`: of the letters, in points.
     """
+    if not ends:
+        return
     to_axes = axes.transData + axes.transAxes.inverted()
     points = [to_axes.transform((x, y)) for x, y, _, _ in ends]
     box = axes.get_window_extent()
-    gap = LABEL_HEIGHT / (box.height * 72 / axes.figure.dpi)
-    heights = _apart([float(point[1]) for point in points], gap)
+    gap = (LABEL_HEIGHT if size is None else 1.26 * size) / (box.height * 72 / axes.figure.dpi)
+    at = [float(point[1]) for point in points]
+    heights = _apart(at, gap) if len(at) <= FEW else spaced(at, gap, 0.0, 1.0)
     for (_, _, text, tint), point, height in zip(ends, points, heights, strict=True):
         axes.plot(
             [point[0], 1.0, 1.03],
@@ -134,7 +142,29 @@ def end_labels(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
             alpha=0.6,
             clip_on=False,
         )
-        axes.text(1.04, height, text, transform=axes.transAxes, color=tint, va="center")
+        axes.text(1.04, height, text, transform=axes.transAxes, color=tint, va="center", fontsize=size)
+
+
+def spaced(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """The heights between `low` and `high`, in the order they had, at least `gap` apart and moved as little as needed
+    (least squares); closer together where there is no room."""
+    count = len(heights)
+    gap = min(gap, (high - low) / max(count - 1, 1))
+    order = sorted(range(count), key=lambda i: (heights[i], -i))
+    blocks: list[list[float]] = []  # mean and size; neighbours out of order are merged
+    for place, i in enumerate(order):
+        blocks.append([heights[i] - place * gap, 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            mean, size = blocks.pop()
+            blocks[-1] = [
+                (blocks[-1][0] * blocks[-1][1] + mean * size) / (blocks[-1][1] + size),
+                blocks[-1][1] + size,
+            ]
+    means = [mean for mean, size in blocks for _ in range(int(size))]
+    found = [0.0] * count
+    for place, (i, mean) in enumerate(zip(order, means, strict=True)):
+        found[i] = min(max(mean, low), high - (count - 1) * gap) + place * gap
+    return found
 
 
 def _apart(heights: list[float], gap: float) -> list[float]:

@@ -1,4 +1,4 @@
-"""The figures that compare runs on one system: excess cost, transitions needed, model error, spread."""
+"""The figures that compare runs on one system: excess cost, model error, spread."""
 
 from __future__ import annotations
 
@@ -6,43 +6,58 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from mbpo.report import palette
-from mbpo.report.drawing import Picture, end_labels, log_axes, new_figure, per_cent, style, to_svg
-from mbpo.report.measures import LEVELS, median_excess, quantiles, ratio_words, reference_of, transitions_to
-from mbpo.report.palette import colour, label
+from mbpo.report.drawing import FEW, Picture, end_labels, log_axes, new_figure, per_cent, style, to_svg
+from mbpo.report.measures import median_excess, quantiles, reference_of, told
+from mbpo.report.palette import colour, dash, label
 from mbpo.runs.record import RunRecord
 
 FLOOR = 1e-12
+SMALL = 8.0  # points, where there are many names
 Limits = tuple[tuple[float, float], tuple[float, float]]
 BAND = (0.1, 0.9)
 
 
 def excess_figure(records: Sequence[RunRecord]) -> Picture:
-    """Relative excess cost against real transitions: medians, p10-p90 bands, and the limit."""
+    """Relative excess cost against real transitions: medians, p10-p90 bands (of `FEW` runs), and the limit."""
     with style():
-        figure, (axes,) = new_figure(4.0, right=0.66)
+        figure, (axes,) = _tall_figure(4.0, len(records))
         x, (low, high) = _limits(records, [record.excess_cost for record in records])
         log_axes(axes, x, (low / 3, high))
         ends = []
         for record in records:
             low, high = quantiles(record.excess_cost, BAND)
-            ends.append(_line(axes, record, low, median_excess(record), high))
+            ends.append(_line(axes, record, low, median_excess(record), high, len(records) > FEW))
         _guides(axes)
         _limit_line(axes, records)
         axes.set_xlabel("real transitions")
         axes.set_ylabel("excess cost above the optimum")
-        end_labels(axes, [end for end in ends if end is not None])
+        end_labels(axes, [end for end in ends if end is not None], SMALL if len(records) > FEW else None)
         svg = to_svg(figure)
-    ended = ", ".join(f"{label(r.algorithm)} {per_cent(float(median_excess(r)[-1]))}" for r in records)
+    few = len(records) <= FEW
+    bands, limit = ("; bands: 10th to 90th percentile", "Dashed") if few else ("", "Black, dashed")
+    ended = ", ".join(f"{label(r.name)} {per_cent(float(median_excess(r)[-1]))}" for r in records)
     return Picture(
         "excess-cost",
         "How fast they learn",
-        "Exact relative excess cost, J/J* − 1. Lines: median over seeds; bands: 10th to 90th percentile. Dashed: "
-        "the mean that certainty equivalence tends to on the data collected; a median runs below its mean.",
+        f"Exact relative excess cost, J/J* − 1. Lines: median over seeds{bands}. {limit}: "
+        "the mean that certainty equivalence tends to on the data collected; a median runs below its mean."
+        + (
+            " Learners that are told parameters of the system may pass it." if any(map(told, records)) else ""
+        ),
         f"Excess cost against real transitions, both logarithmic; medians at the end: {ended}.",
         svg,
     )
+
+
+def _tall_figure(height: float, lines: int) -> tuple[Figure, list[Axes]]:
+    """A figure with room beside the axes for the names of all lines."""
+    figure, axes = new_figure(height if lines <= FEW else max(height, 0.7 + 0.142 * lines), right=0.66)
+    if lines > FEW:
+        figure.subplots_adjust(left=0.21)
+    return figure, axes
 
 
 def _limits(records: Sequence[RunRecord], values: Sequence[np.ndarray]) -> Limits:
@@ -56,20 +71,25 @@ def _limits(records: Sequence[RunRecord], values: Sequence[np.ndarray]) -> Limit
 
 
 def _line(
-    axes: Axes, record: RunRecord, low: np.ndarray, middle: np.ndarray, high: np.ndarray
+    axes: Axes, record: RunRecord, low: np.ndarray, middle: np.ndarray, high: np.ndarray, crowded: bool
 ) -> tuple[float, float, str, str] | None:
-    """Draw a median and its band; the end of the line with its label, unless nothing is finite."""
-    tint, used = colour(record.algorithm), np.maximum(record.transitions, 1)
+    """Draw a median and its band, in a crowd without the band and in a style of its own; the end of the line with its
+    label, unless nothing is finite."""
+    tint, used = colour(record.name), np.maximum(record.transitions, 1)
     top = axes.get_ylim()[1]
     shown = np.isfinite(middle)
-    band = np.isfinite(low)
-    upper = np.minimum(np.where(np.isfinite(high), high, top), top)
-    axes.fill_between(used[band], np.maximum(low, FLOOR)[band], upper[band], color=tint, alpha=0.16, lw=0)
-    axes.plot(used[shown], np.maximum(middle, FLOOR)[shown], color=tint, lw=1.9, solid_capstyle="round")
+    curve = used[shown], np.maximum(middle, FLOOR)[shown]
+    if crowded:
+        axes.plot(*curve, color=tint, lw=1.4, ls=dash(record.name))
+    else:
+        band = np.isfinite(low)
+        upper = np.minimum(np.where(np.isfinite(high), high, top), top)
+        axes.fill_between(used[band], np.maximum(low, FLOOR)[band], upper[band], color=tint, alpha=0.16, lw=0)
+        axes.plot(*curve, color=tint, lw=1.9, solid_capstyle="round")
     if not shown.any():
         return None
     last = np.flatnonzero(shown)[-1]
-    return float(used[last]), max(float(middle[last]), FLOOR), label(record.algorithm), tint
+    return float(used[last]), max(float(middle[last]), FLOOR), label(record.name), tint
 
 
 def _guides(axes: Axes) -> None:
@@ -95,80 +115,28 @@ def _limit_line(axes: Axes, records: Sequence[RunRecord]) -> None:
     axes.text(0.17, 0.085, words, transform=axes.transAxes, va="center", fontsize=8.5)
 
 
-def needed_figure(records: Sequence[RunRecord]) -> Picture:
-    """Real transitions until the median excess is at 10 %, 1 % and 0.1 %, with the ratio to MBPO."""
-    with style():
-        figure, rows = new_figure(0.6 + len(LEVELS) * (0.28 + 0.2 * len(records)), len(LEVELS), right=0.72)
-        figure.subplots_adjust(left=0.31, hspace=0.32, top=0.93)
-        longest = max(int(record.transitions[-1]) for record in records)
-        first = min(int(record.transitions[0]) for record in records)
-        for axes, level in zip(rows, LEVELS, strict=True):
-            _needed_rows(axes, records, level)
-            axes.set_title(f"to {per_cent(level)}", loc="left", fontsize=9.5, pad=3, color=palette.INK[0])
-        rows[0].set_xscale("log")
-        rows[0].set_xlim(max(first, 1) / 1.5, longest * 1.1)
-        rows[0].xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
-        rows[0].xaxis.set_minor_formatter(lambda x, _: "")
-        rows[-1].set_xlabel("real transitions")
-        for axes in rows[:-1]:
-            axes.spines["bottom"].set_visible(False)
-            axes.tick_params(axis="x", length=0)
-        svg = to_svg(figure)
-    name = label(reference_of(records).algorithm)
-    return Picture(
-        "transitions-needed",
-        "How much data they need",
-        "Real transitions until the median over seeds first comes within 10 %, 1 % and 0.1 % of the optimal "
-        f"cost; in brackets, how many times as many as {name}. An open circle marks a run that ended before.",
-        "Real transitions needed to reach three levels of excess cost; the numbers are in the table below.",
-        svg,
-    )
-
-
-def _needed_rows(axes: Axes, records: Sequence[RunRecord], level: float) -> None:
-    reference = reference_of(records)
-    base = transitions_to(reference, level)
-    for row, record in enumerate(records):
-        tint, used = colour(record.algorithm), transitions_to(record, level)
-        at = used if used is not None else int(record.transitions[-1])
-        axes.plot([1, at], [row, row], color=tint, lw=2.2, alpha=0.45)
-        axes.plot([at], [row], "o", color=tint, ms=5.5, mfc=tint if used is not None else "none", mew=1.3)
-        words = "not reached" if used is None else f"{used:,}"
-        if used is not None and base and record is not reference:
-            words += f" ({ratio_words(used / base)})"
-        axes.annotate(
-            words, (at, row), (7, 0), textcoords="offset points", va="center", fontsize=8.5, color=tint
-        )
-    axes.set_yticks(range(len(records)), [label(record.algorithm) for record in records], fontsize=8.5)
-    axes.tick_params(axis="y", length=0, labelcolor=palette.INK[0])
-    axes.set_ylim(len(records) - 0.4, -0.6)
-    axes.spines["left"].set_visible(False)
-    axes.grid(True, axis="x")
-    axes.set_axisbelow(True)
-
-
 def model_error_figure(records: Sequence[RunRecord]) -> Picture | None:
     """Relative error of the fitted [A B] against real transitions; `None` when no run has a model."""
     fitted = [record for record in records if record.model_error is not None]
     if not fitted:
         return None
     with style():
-        figure, (axes,) = new_figure(3.4, right=0.66)
+        figure, (axes,) = _tall_figure(3.4, len(fitted))
         errors = [record.model_error for record in fitted if record.model_error is not None]
         log_axes(axes, *_limits(fitted, errors))
         ends = []
         for record, error in zip(fitted, errors, strict=True):
             low, high = quantiles(error, BAND)
-            ends.append(_line(axes, record, low, np.median(error, axis=0), high))
+            ends.append(_line(axes, record, low, np.median(error, axis=0), high, len(fitted) > FEW))
         axes.set_xlabel("real transitions")
         axes.set_ylabel("relative error of the model [A B]")
-        end_labels(axes, [end for end in ends if end is not None])
+        end_labels(axes, [end for end in ends if end is not None], SMALL if len(fitted) > FEW else None)
         svg = to_svg(figure)
+    bands = ": median and 10th to 90th percentile" if len(fitted) <= FEW else ": medians over seeds"
     return Picture(
         "model-error",
         "How good the model is",
-        "Frobenius norm of the error of the fitted [A B] over the norm of [A B]: median and 10th to 90th "
-        "percentile.",
+        f"Frobenius norm of the error of the fitted [A B] over the norm of [A B]{bands}.",
         "Relative error of the fitted model against real transitions, both logarithmic.",
         svg,
     )
@@ -177,7 +145,8 @@ def model_error_figure(records: Sequence[RunRecord]) -> Picture | None:
 def spread_figure(records: Sequence[RunRecord]) -> Picture:
     """The final excess cost of every seed, one dot each, a bar at the median."""
     with style():
-        figure, (axes,) = new_figure(0.75 + 0.34 * len(records), right=0.95)
+        height = 0.34 if len(records) <= FEW else 0.22
+        figure, (axes,) = new_figure(0.75 + height * len(records), right=0.95)
         figure.subplots_adjust(left=0.31)
         axes.set_xscale("log")
         final = np.concatenate([record.excess_cost[:, -1] for record in records])
@@ -186,7 +155,8 @@ def spread_figure(records: Sequence[RunRecord]) -> Picture:
         axes.set_xlim(low / 2, high * 4)
         for row, record in enumerate(records):
             _strip(axes, row, record, high * 2.5)
-        axes.set_yticks(range(len(records)), [label(record.algorithm) for record in records])
+        size = None if len(records) <= FEW else 8.5
+        axes.set_yticks(range(len(records)), [label(record.name) for record in records], fontsize=size)
         axes.tick_params(axis="y", length=0, labelcolor=palette.INK[0])
         axes.set_ylim(len(records) - 0.5, -0.5)
         axes.xaxis.set_major_formatter(lambda x, _: per_cent(x))
@@ -208,7 +178,7 @@ def spread_figure(records: Sequence[RunRecord]) -> Picture:
 
 
 def _strip(axes: Axes, row: int, record: RunRecord, edge: float) -> None:
-    tint, final = colour(record.algorithm), record.excess_cost[:, -1]
+    tint, final = colour(record.name), record.excess_cost[:, -1]
     stable = np.isfinite(final)
     offsets = row + 0.16 * np.sin(2.4 * np.arange(len(final)))  # apart, and the same on every run
     axes.plot(np.maximum(final[stable], FLOOR), offsets[stable], "o", color=tint, ms=4.5, alpha=0.65, mew=0)

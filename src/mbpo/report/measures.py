@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mbpo.report.drawing import per_cent
+from mbpo.lqr.gradients import ESTIMATORS
+from mbpo.report.drawing import FEW, per_cent
 from mbpo.report.palette import label
 from mbpo.runs.record import RunRecord
 
@@ -31,13 +32,20 @@ def transitions_to(record: RunRecord, level: float) -> int | None:
 
 def reference_of(records: Sequence[RunRecord]) -> RunRecord:
     """The run that the others are compared with: MBPO, else the first."""
-    return next((each for each in records if each.algorithm == "mbpo"), records[0])
+    plain = [each for each in records if each.name == "mbpo"]
+    return next((each for each in (*plain, *records) if each.algorithm == "mbpo"), records[0])
+
+
+def told(record: RunRecord) -> bool:
+    """Whether the run needs no model because its estimator is told parameters of the system."""
+    estimator = ESTIMATORS.get(record.algorithm)
+    return estimator is not None and estimator.needs_parameters
 
 
 def finding(records: Sequence[RunRecord]) -> str:
     """The finding of several runs on one system, computed from them."""
     reference = reference_of(records)
-    name = sentence_start(label(reference.algorithm))
+    name = sentence_start(label(reference.name))
     level, used = 0.01, transitions_to(reference, 0.01)
     if used is None:
         level, used = 0.1, transitions_to(reference, 0.1)
@@ -54,12 +62,13 @@ def finding(records: Sequence[RunRecord]) -> str:
 
 
 def _comparisons(records: Sequence[RunRecord], reference: RunRecord, level: float, used: int) -> list[str]:
-    """One clause for each learner without a model, the slowest first."""
+    """One clause for each learner without a model, the slowest first; of many, the fastest and how many failed."""
+    others = [each for each in records if each is not reference and each.model_error is None]
+    if len(others) > FEW:
+        return _summary(others, level, used)
     clauses = []
-    for other in records:
-        if other is reference or other.model_error is not None:
-            continue
-        theirs, name = transitions_to(other, level), label(other.algorithm)
+    for other in others:
+        theirs, name = transitions_to(other, level), label(other.name)
         if theirs is None:
             clauses.append((np.inf, f"{name} did not get there in {int(other.transitions[-1]):,}"))
         else:
@@ -67,6 +76,23 @@ def _comparisons(records: Sequence[RunRecord], reference: RunRecord, level: floa
                 (theirs, f"{name} needed {theirs:,}: {ratio_words(theirs / used)[:-1]} times as many")
             )
     return [clause for _, clause in sorted(clauses, reverse=True)]
+
+
+def _summary(others: Sequence[RunRecord], level: float, used: int) -> list[str]:
+    """The fastest of many learners that are told nothing, and how many of them did not get there."""
+    others = [each for each in others if not told(each)]
+    reached = [
+        (needed, label(each.name)) for each in others if (needed := transitions_to(each, level)) is not None
+    ]
+    if not reached:
+        return [f"none of {len(others)} learners without a model got there"]
+    needed, name = min(reached)
+    ratio = needed / used
+    times = ratio_words(ratio)[:-1] if ratio >= 1 else f"{ratio:.2g}"
+    words = f"of {len(others)} learners without a model and told nothing, {name} was the fastest with {needed:,}, "
+    words += "as many" if needed == used else f"{times} times as many"
+    failed = len(others) - len(reached)
+    return [words, f"{failed} of them did not get there"] if failed else [words]
 
 
 def ratio_words(ratio: float) -> str:

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mbpo.errors import InputError
 from mbpo.report import palette
 from mbpo.report.drawing import Picture, per_cent
-from mbpo.report.figures import excess_figure, model_error_figure, needed_figure, spread_figure
+from mbpo.report.figures import excess_figure, model_error_figure, spread_figure
 from mbpo.report.measures import (
     LEVELS,
     finding,
@@ -25,6 +25,7 @@ from mbpo.report.measures import (
     sentence_start,
     transitions_to,
 )
+from mbpo.report.needed import needed_figure
 from mbpo.report.palette import label
 from mbpo.report.pictures import gains_figure, rollout_figure
 from mbpo.runs.record import RunRecord
@@ -118,8 +119,8 @@ def _count(number: int, noun: str) -> str:
 def _row(record: RunRecord, reference: RunRecord) -> dict[str, Any]:
     low, high = quantiles(record.excess_cost[:, -1:], (0.1, 0.9))[:, 0]
     return {
-        "algorithm": record.algorithm,
-        "label": label(record.algorithm),
+        "variable": palette.variable(record.name),
+        "label": label(record.name),
         "transitions": f"{int(record.transitions[-1]):,}",
         "reached": [_reached(record, reference, level) for level in LEVELS],
         "excess": excess_words(float(median_excess(record)[-1])),

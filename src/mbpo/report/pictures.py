@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from mbpo.lqr.system import LinearQuadratic
 from mbpo.report import palette
-from mbpo.report.drawing import Picture, new_figure, per_cent, style, to_svg
+from mbpo.report.drawing import FEW, Picture, new_figure, per_cent, style, to_svg
 from mbpo.report.measures import reference_of
 from mbpo.report.palette import colour, label
 from mbpo.runs.record import RunRecord
@@ -29,11 +30,13 @@ def gains_figure(records: Sequence[RunRecord]) -> Picture | None:
     first, second = (np.linspace(a, b, GRID) for a, b in zip(lows, highs, strict=True))
     excess = excess_on_grid(system, first, second, records[0].optimal_cost)
     with style():
-        figure, (axes,) = new_figure(4.3)
+        crowded = len(records) > FEW
+        legend = 0.3 + 0.17 * -(-len(records) // 3)  # inches where there are many names
+        figure, (axes,) = new_figure(4.3 if not crowded else 3.9 + legend)
         _landscape(axes, first, second, excess)
         for record in reversed(records):  # the first on top
-            tint = colour(record.algorithm)
-            for path in record.gains.reshape(record.seeds, -1, 2):
+            tint = colour(record.name)
+            for path in record.gains.reshape(record.seeds, -1, 2)[: 1 if crowded else None]:
                 whole = np.concatenate([record.initial_gain.reshape(1, 2), path])
                 axes.plot(whole[:, 0], whole[:, 1], color=tint, lw=0.8, alpha=0.7)
         _ends(axes, records[0])
@@ -42,11 +45,10 @@ def gains_figure(records: Sequence[RunRecord]) -> Picture | None:
         names = ("K[1,1]", "K[1,2]") if system.action_dim == 1 else ("K[1,1]", "K[2,1]")
         axes.set_xlabel(f"gain {names[0]}")
         axes.set_ylabel(f"gain {names[1]}")
-        handles = [
-            axes.plot([], [], color=colour(r.algorithm), lw=1.8, label=label(r.algorithm))[0] for r in records
-        ]
-        figure.subplots_adjust(top=0.9)
-        _legend(axes, handles)
+        handles = [axes.plot([], [], color=colour(r.name), lw=1.8, label=label(r.name))[0] for r in records]
+        axes.xaxis.set_major_locator(MaxNLocator(6 if crowded else "auto"))
+        figure.subplots_adjust(top=0.9 if not crowded else 1 - legend / figure.get_figheight())
+        _legend(axes, handles, crowded)
         svg = to_svg(figure)
     unstable = not np.isfinite(excess).all()
     shaded = " Gains in the shaded region do not stabilise the system." if unstable else ""
@@ -113,10 +115,11 @@ def _ends(axes: Axes, record: RunRecord) -> None:
         )
 
 
-def _legend(axes: Axes, handles: Sequence[Line2D]) -> None:
+def _legend(axes: Axes, handles: Sequence[Line2D], crowded: bool = False) -> None:
     """Names above the axes, out of the way."""
-    place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "ncols": 3}
-    axes.legend(handles=handles, frameon=False, fontsize=8.5, handlelength=1.2, columnspacing=1.0, **place)
+    left, size = (-0.16, 7.0) if crowded else (-0.02, 8.5)
+    place = {"loc": "lower left", "bbox_to_anchor": (left, 1.0), "ncols": 3}
+    axes.legend(handles=handles, frameon=False, fontsize=size, handlelength=1.2, columnspacing=1.0, **place)
 
 
 def rollout_figure(records: Sequence[RunRecord]) -> Picture | None:
@@ -126,7 +129,7 @@ def rollout_figure(records: Sequence[RunRecord]) -> Picture | None:
     if record.imagined_rollout is None or record.real_rollout is None:
         return None
     shown = min(record.system.state_dim, SHOWN_STATES)
-    tint = colour(record.algorithm)
+    tint = colour(record.name)
     with style():
         figure, rows = new_figure(1.0 + 0.95 * shown, shown)
         figure.subplots_adjust(top=0.9)
@@ -144,7 +147,7 @@ def rollout_figure(records: Sequence[RunRecord]) -> Picture | None:
     return Picture(
         "rollouts",
         "Imagination against the world",
-        f"The final policy of {label(record.algorithm)}, seed {record.settings['seed']}, in the world and in the "
+        f"The final policy of {label(record.name)}, seed {record.settings['seed']}, in the world and in the "
         f"model it fitted, from the same start and with the same noise.{more}",
         "State components over time in the world and in the fitted model.",
         svg,

@@ -140,10 +140,14 @@ def _asked(settings: Settings, system: LinearQuadratic) -> dict[str, Any]:
 
 
 def _config(training: Training, command: Sequence[str]) -> dict[str, Any]:
+    return {**_asked(training.settings, training.system), **provenance(command)}
+
+
+def provenance(command: Sequence[str]) -> dict[str, Any]:
+    """What a result came from: the command, versions, platform and devices."""
     import jax
 
     return {
-        **_asked(training.settings, training.system),
         "command": list(command),
         "versions": package_versions(),
         "platform": platform.platform(),

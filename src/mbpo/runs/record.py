@@ -72,6 +72,12 @@ class RunRecord:
         return self.settings["algorithm"]
 
     @property
+    def name(self) -> str:
+        """The algorithm, and after a colon the gradient estimator where another than its own was asked for."""
+        improve = self.settings.get("improve")
+        return f"{self.algorithm}:{improve}" if improve else self.algorithm
+
+    @property
     def seeds(self) -> int:
         """The number S of seeds."""
         return self.excess_cost.shape[0]

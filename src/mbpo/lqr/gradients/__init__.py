@@ -1,14 +1,17 @@
 """Policy-gradient estimators for linear policies: one a file, one signature, one registry."""
 
-from mbpo.lqr.gradients.deterministic import deterministic
-from mbpo.lqr.gradients.estimate import Estimate, Estimator
-from mbpo.lqr.gradients.likelihood_ratio import likelihood_ratio
-from mbpo.lqr.gradients.pathwise import pathwise
+from mbpo.lqr.gradients.estimate import Estimate, GradientSource
+from mbpo.lqr.gradients.from_trajectories import FromTrajectories
+from mbpo.lqr.gradients.registry import ESTIMATORS, Estimator
+from mbpo.lqr.gradients.replayed_rows import ReplayedRows
+from mbpo.lqr.gradients.trajectories import Trajectories
 
-ESTIMATORS: dict[str, Estimator] = {
-    "dpg": deterministic,
-    "likelihood-ratio": likelihood_ratio,
-    "pathwise": pathwise,
-}
-
-__all__ = ["ESTIMATORS", "Estimate", "Estimator"]
+__all__ = [
+    "ESTIMATORS",
+    "Estimate",
+    "Estimator",
+    "FromTrajectories",
+    "GradientSource",
+    "ReplayedRows",
+    "Trajectories",
+]

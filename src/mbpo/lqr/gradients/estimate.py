@@ -1,9 +1,11 @@
-"""What every gradient estimator is given and what it returns."""
+"""What an agent steps along, and where it comes from."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+import abc
+from typing import Any, NamedTuple
 
+import equinox as eqx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from mbpo.core.types import Experience
@@ -14,9 +16,10 @@ from mbpo.lqr.policy import LinearGaussian
 class Estimate(NamedTuple):
     """An estimate of the cost's derivatives at the gain K.
 
-    error: E = M K + B'PA, the natural gradient being 2 E and the gradient 2 E Sigma; curvature: M = R + B'PB;
+    error: E = M K + g B'PA, the natural gradient being 2 E and the gradient 2 E Sigma; curvature: M = R + g B'PB;
     moment: second moment of the states that were weighted; cost: estimated cost per step; usable: False where the
-    data did not allow an estimate.
+    data did not allow an estimate; noise: E of tr(Sigma D'M^-1 D) for the error D of `error`, as estimated from the
+    spread over trajectories, 0 where it is not known.
     """
 
     error: Float[Array, "m n"]
@@ -24,6 +27,7 @@ class Estimate(NamedTuple):
     moment: Float[Array, "n n"]
     cost: Float[Array, ""]
     usable: Bool[Array, ""]
+    noise: Float[Array, ""]
 
     @property
     def gradient(self) -> Float[Array, "m n"]:
@@ -31,9 +35,24 @@ class Estimate(NamedTuple):
         return 2 * self.error @ self.moment
 
 
-class Estimator(Protocol):
-    """Experience gathered under any exploration, and the policy to be improved, to an estimate."""
+class GradientSource(eqx.Module):
+    """Where an agent's estimates come from: what acts, what is remembered, and the estimate itself."""
 
-    def __call__(
-        self, policy: LinearGaussian, experience: Experience, objective: Objective, key: PRNGKeyArray
-    ) -> Estimate: ...
+    @abc.abstractmethod
+    def init(self, gain: Float[Array, "m n"]) -> Any:
+        """What is remembered before any data."""
+
+    @abc.abstractmethod
+    def acting(self, gain: Float[Array, "m n"], count: int, key: PRNGKeyArray) -> Float[Array, "c m n"]:
+        """The gains that act in each of `count` trajectories, or one for all."""
+
+    @abc.abstractmethod
+    def estimate(
+        self,
+        memory: Any,
+        policy: LinearGaussian,
+        experience: Experience,
+        objective: Objective,
+        key: PRNGKeyArray,
+    ) -> tuple[Any, Estimate]:
+        """What is remembered from now on, and the estimate at `policy`."""

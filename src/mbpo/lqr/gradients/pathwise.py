@@ -1,72 +1,39 @@
-"""The pathwise gradient through the fitted model (stochastic value gradients, Heess et al. 2015).
+"""The pathwise gradient: the cost of a trajectory differentiated through the dynamics with its noise held fixed
+(stochastic value gradients, Heess et al. 2015).
 
-From the batch's states the policy is rolled `STEPS` steps through the model with fixed noise; the cost of the rollout
-plus a quadratic value at its end, itself fitted to the rollout, is differentiated with respect to K. Unbiased for the
-model's gradient up to the value's sampling error; biased for the world's by the model's error.
+g = 1/T sum_t (2 R u_t + B' l_{t+1}) x_t',   l_t = 2 Q x_t + K'(2 R u_t + B' l_{t+1}) + A' l_{t+1},
+the adjoint l starting from the derivative of what follows the window. Through the true (A, B) it is unbiased on
+trajectories of the current policy. Through a fitted model along real trajectories its mean is 1/T sum_t 2 (R K + B_m'
+P_{t+1} F) Sigma_t with P_t = Q + K'RK + F_m' P_{t+1} F, the model's F_m on one side and the world's F on the other:
+biased by the model's error, and by nothing else. Inside the model it is the model's exact gradient on average.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
-from mbpo.core.parts import FittedModel
-from mbpo.core.types import Experience
-from mbpo.lqr.critic import backward_values, lstd, moments
-from mbpo.lqr.gradients.deterministic import flat_rows
-from mbpo.lqr.gradients.estimate import Estimate
-from mbpo.lqr.objective import Objective
-from mbpo.lqr.policy import LinearGaussian, linear_action
-
-STEPS = 10
+from mbpo.lqr.gradients.trajectories import Trajectories
+from mbpo.lqr.policy import LinearGaussian
+from mbpo.lqr.values import PolicyValues, World
 
 
 def pathwise(
-    policy: LinearGaussian, experience: Experience, objective: Objective, key: PRNGKeyArray
-) -> Estimate:
-    """E from jax.grad of the rollout, M = R + B'PB with the model's B and R and the fitted value P."""
-    model: FittedModel = experience.model
-    rows, valid = flat_rows(experience)
-    batch = rows.observation.shape[0]
-    keys = jax.random.split(key, (STEPS, batch))
+    policy: LinearGaussian, data: Trajectories, values: PolicyValues | None, world: World | None
+) -> Float[Array, "N m n"]:
+    """The adjoint recursion, backwards along every trajectory."""
+    del values
+    assert world is not None, "the derivative goes through known dynamics"
+    K, A, B, Q, R = policy.gain, world.A, world.B, world.Q, world.R
 
-    def roll(gain: Float[Array, "m n"]):
-        def step(x, keys):
-            steps, kept = jax.vmap(model.step)(x, linear_action(gain, x), keys)
-            return steps.next_observation, (steps.observation, -steps.reward, steps.next_observation, kept)
+    def back(adjoint: Array, step: tuple[Array, ...]) -> tuple[Array, Array]:
+        x, u, x_next, follow, closes = step
+        later = follow[:, None] * adjoint + 2 * closes[:, None] * (x_next @ data.end_matrix)
+        by_action = 2 * u @ R + later @ B
+        return 2 * x @ Q + by_action @ K + later @ A, jnp.einsum("ni,nj->nij", by_action, x)
 
-        return jax.lax.scan(step, rows.observation, keys)[1]
-
-    xs, costs, nexts, kept = roll(policy.gain)
-    whole = valid & jnp.all(kept, axis=0)
-    flat = jnp.tile(whole, STEPS)
-    n = xs.shape[-1]
-    P, average = _value(xs.reshape(-1, n), costs.reshape(-1), nexts.reshape(-1, n), flat, objective)
-    weight = whole.astype(xs.dtype)
-    count = jnp.maximum(jnp.sum(weight), 1.0)
-    g = objective.discount ** jnp.arange(STEPS, dtype=xs.dtype)
-
-    def total(gain: Float[Array, "m n"]) -> Array:
-        _, costs, nexts, _ = roll(gain)
-        end = jnp.sum((nexts[-1] @ P) * nexts[-1], axis=1)
-        return jnp.sum((g @ costs + objective.discount**STEPS * end) * weight) / count
-
-    gradient = jax.grad(total)(policy.gain)
-    moment = jnp.einsum("t,tbi,tbj,b->ij", g, xs, xs, weight) / count
-    safe = moment + 1e-12 * jnp.trace(moment) * jnp.eye(n, dtype=xs.dtype)
-    error = jnp.linalg.solve(safe, gradient.T).T / 2
-    B, R = model.state.B, model.state.R
-    curvature = R + objective.discount * B.T @ P @ B
-    usable = jnp.all(jnp.isfinite(error)) & jnp.all(jnp.isfinite(curvature)) & (jnp.sum(weight) > 0)
-    return Estimate(error, curvature, moment / jnp.sum(g), average, usable)
-
-
-def _value(x, cost, x_next, valid, objective: Objective) -> tuple[Array, Array]:
-    """P of the policy in the model, and its mean cost per step."""
-    weight = valid.astype(x.dtype)
-    mean = jnp.sum(cost * weight) / jnp.maximum(jnp.sum(weight), 1.0)
-    if objective.kind != "horizon":
-        return lstd(moments(x, cost, x_next, valid), objective).matrix, mean
-    matrices, _ = backward_values(x, cost, x_next, x_next, valid, objective)
-    return jnp.mean(matrices, axis=0), mean
+    steps = (data.x, data.u, data.x_next, data.follow, data.closes)
+    backwards = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), steps)
+    _, contributions = jax.lax.scan(back, jnp.zeros_like(data.x[:, 0]), backwards, reverse=True)
+    return jnp.mean(contributions, axis=0)
