@@ -73,11 +73,12 @@ def measure(draws: Draws, name: str) -> Measured:
     expected, expected_error = _expected(draws, name)
     moment = _log_weight_moment(draws.setting, name)
     unbiased, note = _verdict(estimator, moment, draws.episodes)
-    exists = norm > ROUNDING * _gradient_scale(draws)
+    scale = _gradient_scale(draws)
+    exists = norm > ROUNDING * scale
     relative_error = float(np.linalg.norm(mean - gradient)) / norm if exists else None
     relative_std = (spread / norm if spread > ROUNDING * norm else 0.0) if exists else None
     bias = _relative_bias(draws, estimator, expected, relative_error, relative_std)
-    natural, newton = _other_forms(draws, estimator, data, mean)
+    natural, newton = _other_forms(draws, estimator, data, mean) if exists else (None, None)
     return Measured(
         name=name,
         summary=estimator.summary,
@@ -88,10 +89,10 @@ def measure(draws: Draws, name: str) -> Measured:
         standard_error=error,
         expected=expected,
         relative_error=relative_error,
-        max_z=_max_z(mean - gradient, error, norm),
+        max_z=_max_z(mean - gradient, error, scale),
         max_z_expected=None
         if expected is None
-        else _max_z(mean - expected, np.hypot(error, expected_error), norm),
+        else _max_z(mean - expected, np.hypot(error, expected_error), scale),
         relative_bias=bias,
         relative_std=relative_std,
         cosine=_cosine(mean, gradient) if exists else None,
@@ -173,8 +174,10 @@ def _relative_bias(
 
 
 def _gradient_scale(draws: Draws) -> float:
-    """The size of the two terms of the gradient that cancel at an optimum."""
-    terms = np.abs(draws.values.curvature @ draws.policy.gain) @ np.abs(np.asarray(draws.values.visited))
+    """The size of the two terms of the gradient, M K and g B'PA, that cancel at an optimum."""
+    error = np.asarray(draws.values.error(draws.policy.gain))
+    first = np.asarray(draws.values.curvature @ draws.policy.gain)
+    terms = (np.abs(first) + np.abs(error - first)) @ np.abs(np.asarray(draws.values.visited))
     return 2 * draws.setting.scale * float(np.linalg.norm(np.mean(terms, axis=0)))
 
 

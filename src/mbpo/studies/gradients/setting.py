@@ -84,6 +84,7 @@ def _log(value: float) -> float:
     return math.log(value) if value > 0 else -math.inf
 
 
+@double_precision
 def first_states(system: LinearQuadratic, gain: ArrayLike, exploration: np.ndarray) -> Array:
     """See `BenchSetting.start`; works under `jit` and `vmap` over gains."""
     if system.horizon is not None:
