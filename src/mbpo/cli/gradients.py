@@ -65,10 +65,10 @@ def add_gradients(verbs: Verbs) -> None:
 
 def run_gradients(args: argparse.Namespace) -> None:
     """Measure, print, and with --out keep the result and draw it."""
-    from mbpo.core.threads import use_all_cores
+    from mbpo.core.threads import size_thread_pools
     from mbpo.lqr import catalogue
 
-    use_all_cores()
+    size_thread_pools()
     from mbpo.studies.gradients import bench_setting, check_episodes
 
     system = catalogue.resolve(args.system)

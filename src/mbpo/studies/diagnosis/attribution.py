@@ -13,7 +13,7 @@ from mbpo.lqr.train import Settings, train
 from mbpo.studies.diagnosis.learner import Course, Habits, learn
 from mbpo.studies.diagnosis.world import draw_states, excess_of, stationary, system_and_optimum
 
-WORKING = ("policy-gradient", "dpg", "mbpo")  # algorithms of `mbpo train`, in the order of the repairs
+WORKING = ("policy-gradient", "mis", "dpg", "mbpo")  # algorithms of `mbpo train`, in the order of the repairs
 EVIDENCE_SYSTEMS = ("double_integrator", "laplacian3", "pendulum")
 REPAIRS = {
     "as it was": Habits(),
