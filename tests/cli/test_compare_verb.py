@@ -146,7 +146,7 @@ def test_branches_need_an_objective_without_a_horizon(capsys, tmp_path, trained)
     out = tmp_path / "out"
     options = ["--transitions", "3000", "--algorithms", "mbpo,mbpo:gpomdp", "--out", str(out)]
     assert execute(["compare", str(path), *options]) == 2
-    assert "mbpo:gpomdp needs an objective without a horizon" in capsys.readouterr().err
+    assert "improve gpomdp with mbpo needs an objective without a horizon" in capsys.readouterr().err
     assert trained == []
     assert not out.exists()
 

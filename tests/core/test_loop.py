@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy_parts import ToyModel, toy_parts, toy_plan
+from toy_parts import ToyAgent, ToyModel, toy_parts, toy_plan
 
 from mbpo.core.loop import WARM_UP, begin, gather, mbpo, one_round
 from mbpo.core.plan import OnPolicy, Plan
@@ -205,6 +205,33 @@ def test_with_restart_every_real_round_begins_a_new_episode():
     starts = info.update[0].observation[:, :, 0]
     assert np.unique(starts[..., 0]).size == 6
     assert info.update[0].truncated[:, :, 3].all()
+
+
+def test_branched_trajectories_start_at_real_states():
+    plan = dataclasses.replace(on_policy(True), batches=OnPolicy(3, 4, True, branched=True))
+    state, info = run(toy_parts(), plan)
+    real = {tuple(row) for row in state.real.data.observation}
+    starts = info.update[0].observation[:, :, 0].reshape(-1, 2)
+    assert {tuple(row) for row in starts} <= real
+
+
+@pytest.mark.parametrize("imagined", [True, False])
+def test_an_update_is_told_what_acted_in_each_trajectory(imagined):
+    told = []
+
+    class Listening(ToyAgent):
+        def update(self, state, experience, key):
+            told.append(experience.acting.shape)
+            return state, experience.acting
+
+    parts = toy_parts()
+    perturbed = dataclasses.replace(parts, agent=Listening(spread=0.3))
+    _, info = run(perturbed, on_policy(imagined))
+    assert told[0] == (3, 2)
+    assert np.unique(info.update[:, :, 0]).size == 6
+    shared = dataclasses.replace(parts, agent=Listening())
+    run(shared, on_policy(imagined))
+    assert told[-1] == (1, 2)
 
 
 @pytest.mark.parametrize(

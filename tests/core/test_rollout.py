@@ -7,7 +7,7 @@ import pytest
 from toy_parts import ToyAgent, ToyEnvironment, ToyModel
 
 from mbpo.core.parts import FittedModel
-from mbpo.core.rollout import act, imagine
+from mbpo.core.rollout import act, act_in_turn, imagine
 
 AGENT = ToyAgent()
 
@@ -88,3 +88,33 @@ def test_a_terminal_step_is_kept_and_ends_its_branch():
     for branch in range(8):
         last = np.argmax(rows.terminal[branch]) if ended[branch] else 4
         np.testing.assert_array_equal(valid[branch], np.arange(5) <= last)
+
+
+def test_trajectories_in_turn_act_each_under_its_own_gain():
+    gains = jnp.linspace(-0.9, -0.1, 6)[:, None] * jnp.ones((6, 2))
+    environment = ToyEnvironment(limit=1e6, episode=10**6)
+    start = environment.reset(jax.random.key(0))
+    _, taken = act_in_turn(environment, start, AGENT, gains, 400, False, jax.random.key(1))
+    rows = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(6, 400, *leaf.shape[1:]), taken.transitions)
+    for gain, x, u in zip(gains, rows.observation, rows.action, strict=True):
+        fitted = np.sum(x * u) / np.sum(x * x)
+        assert fitted == pytest.approx(float(gain[0]), abs=0.15)
+    flat = taken.transitions
+    np.testing.assert_array_equal(flat.next_observation[:-1], flat.observation[1:])
+    np.testing.assert_array_equal(taken.acting, gains)
+
+
+def test_twins_share_start_and_noise_in_the_world_and_in_the_model():
+    gains = jnp.repeat(jnp.linspace(-0.9, -0.1, 3), 2)[:, None] * jnp.ones((6, 2))
+    environment = ToyEnvironment(limit=1e6, episode=10**6)
+    start = environment.reset(jax.random.key(0))
+    _, taken = act_in_turn(environment, start, AGENT, gains, 5, True, jax.random.key(1))
+    x = np.asarray(taken.transitions.observation).reshape(6, 5, 2)
+    np.testing.assert_array_equal(x[::2], x[1::2])
+    np.testing.assert_array_equal(x[2, 0], taken.transitions.next_observation[4])
+    fitted, starts = FittedModel(ToyModel(), jnp.zeros(2)), jnp.repeat(jnp.ones((3, 2)), 2, axis=0)
+    rows, _ = imagine(fitted, AGENT, gains, starts, 5, jnp.int32(5), jax.random.key(2), twins=True)
+    np.testing.assert_array_equal(rows.observation[::2], rows.observation[1::2])
+    assert np.unique(np.asarray(rows.next_observation[::2, 0])).size == 6
+    alone, _ = imagine(fitted, AGENT, gains, starts, 5, jnp.int32(5), jax.random.key(2))
+    assert (np.asarray(alone.observation[::2, 1:]) != np.asarray(alone.observation[1::2, 1:])).all()

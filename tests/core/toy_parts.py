@@ -79,14 +79,16 @@ class ToyAgent(Agent):
 
     rate: float = 0.0
     start: float = -0.5
+    spread: float = eqx.field(static=True, default=0.0)
 
     def init(self, key):
         del key
         return ToyPolicy(jnp.full((2,), self.start), jnp.int32(0))
 
     def acting(self, state, count, key):
-        del count, key
-        return state.gain[None]
+        if self.spread == 0.0 or count == 1:
+            return state.gain[None]
+        return state.gain[None] + self.spread * jax.random.normal(key, (count, 2))
 
     def act(self, acting, observation, key):
         return acting * observation + 0.2 * jax.random.normal(key, (2,))

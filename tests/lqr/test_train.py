@@ -9,7 +9,6 @@ from exact_cases import random_system
 from mbpo.errors import InputError
 from mbpo.lqr import catalogue
 from mbpo.lqr.algorithms import ALGORITHMS, prepare, rounds_for
-from mbpo.lqr.gradients import ESTIMATORS
 from mbpo.lqr.limits import asymptotic_excess, regressor_covariance
 from mbpo.lqr.optimum import default_gain, solve
 from mbpo.lqr.system import LinearQuadratic
@@ -111,19 +110,22 @@ def test_pathwise_improvement():
     assert np.median(run.excess_cost[:, -1]) <= 5 * run.limit
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_every_estimator_is_an_algorithm_on_real_data(name):
+ON_REAL_DATA = {  # one for each kind of data and of knowledge
+    "time-baseline": 1.0, "mis": 0.5, "marginalised": 0.5, "pathwise": 0.5, "zeroth-order-2-common": 1.0, "known": 0.1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ON_REAL_DATA)
+def test_estimators_are_algorithms_on_real_data(name):
     run = train(FAST, Settings(name, 6400, seeds=2))
     assert np.isfinite(run.gains).all()
     assert run.to_json()["improve"] == name
     assert run.transitions[-1] == 6400
-    if name not in ("zeroth-order-1", "zeroth-order-2", "truncated", "importance-sampling", "reinforce"):
-        assert np.median(run.excess_cost[:, -1]) < np.median(run.excess_cost[:, 0])
+    share = ON_REAL_DATA[name]
+    assert np.median(run.excess_cost[:, -1]) < share * np.median(run.excess_cost[:, 0])
 
 
-@pytest.mark.parametrize(
-    "name", ["importance-sampling", "marginalised", "pathwise", "known", "zeroth-order-2-common"]
-)
+@pytest.mark.parametrize("name", ["marginalised", "pathwise"])
 def test_estimators_improve_inside_the_model(name):
     for algorithm in ("mbpo", "mbpo-simple"):
         run = train(FAST, Settings(algorithm, 600, seeds=2, improve=name))
@@ -132,10 +134,8 @@ def test_estimators_improve_inside_the_model(name):
         assert run.to_json()["real_ratio"] is None
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["dpg", "mis", "policy-gradient"])
-def test_estimators_that_work_end_below_one_per_cent(name):
-    run = train(catalogue.get("pendulum"), Settings(name, 240_000, seeds=4, seed=5))
+def test_balance_weights_end_below_one_per_cent():
+    run = train(catalogue.get("pendulum"), Settings("mis", 120_000, seeds=4, seed=5))
     assert np.isfinite(run.excess_cost[:, -1]).all()
     assert np.median(run.excess_cost[:, -1]) < 0.01
 

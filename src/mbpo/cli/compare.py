@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mbpo.cli.many_runs import Run, print_runs, progress, run_rows, train_all
-from mbpo.cli.output import console, print_json
+from mbpo.cli.many_runs import Run, print_runs, run_rows, train_all
+from mbpo.cli.output import console, print_json, progress_bar
 from mbpo.cli.parser import Verbs, add_json, add_system, add_verb
 from mbpo.errors import InputError
 
@@ -78,7 +78,7 @@ def run_compare(args: argparse.Namespace) -> None:
             f"{out} already holds {len(runs) - len(missing)} of {len(runs)} runs, complete", file=sys.stderr
         )
     if missing:
-        with progress(len(missing)) as step:
+        with progress_bar(f"{len(missing)} runs, two at a time", len(missing)) as step:
             train_all(missing, step)
     records = [read_run(run.folder) for run in runs]
     page = write_report(out, records, f"Learning compared: {system.name}", _command(args, out))
@@ -111,21 +111,11 @@ def _settings(name: str, transitions: int, seeds: int, seed: int) -> Settings:
 
 def check_trainable(system: LinearQuadratic, every: Sequence[Settings]) -> None:
     """Raise `InputError` for the first that could not be trained on `system`, before anything is."""
-    from mbpo.lqr.algorithms import ALGORITHMS, replays_rows, rounds_for
+    from mbpo.lqr.train import learnable, planned
 
+    learnable(system)
     for settings in every:
-        known, words = ALGORITHMS[settings.algorithm], _words(settings)
-        improve = settings.improve or known.improve
-        branches = known.imagines and not known.from_start and not replays_rows(known, improve)
-        if branches and system.horizon is not None:
-            raise InputError(f"{words} needs an objective without a horizon, which {system.name} has")
-        try:
-            rounds_for(system, known, settings.transitions, settings.improve)
-        except ValueError as least:
-            raise InputError(
-                f"{words} needs at least {least} real transitions on {system.name} (a warm-up and one round), got "
-                f"{settings.transitions}"
-            ) from None
+        planned(system, settings)
 
 
 def _words(settings: Settings) -> str:

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mbpo.cli.many_runs import Run, print_runs, progress, run_rows, train_all
-from mbpo.cli.output import console, print_json
+from mbpo.cli.many_runs import Run, print_runs, run_rows, train_all
+from mbpo.cli.output import console, print_json, progress_bar
 from mbpo.cli.parser import Verbs, add_json, add_verb
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run_demo(args: argparse.Namespace) -> None:
         for name, algorithm, transitions in RUNS
     ]
     check_writable(out / "runs")
-    with progress(len(plan)) as step:
+    with progress_bar(f"{len(plan)} runs, two at a time", len(plan)) as step:
         records = train_all(plan, step)
         command = ["mbpo", "demo", "--out", str(out), "--seeds", str(args.seeds), "--seed", str(args.seed)]
         page = write_report(out, records, TITLE, command)

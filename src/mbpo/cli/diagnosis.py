@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbpo.cli.output import console, print_json, print_rows
+from mbpo.cli.output import console, print_json, print_rows, progress_bar
 from mbpo.cli.parser import Verbs, add_json, add_verb
 from mbpo.errors import InputError
 
@@ -70,7 +67,7 @@ def _run_all(seed: int, effort: Effort) -> Diagnosis:
     names = part_names(effort)
     context = multiprocessing.get_context("spawn")
     with (
-        _progress(len(names)) as step,
+        progress_bar(f"{len(names)} experiments, two at a time", len(names)) as step,
         ProcessPoolExecutor(PROCESSES, context, initializer=_prepare) as pool,
     ):
         jobs = {pool.submit(_run_part, name, seed, effort): name for name in names}
@@ -97,19 +94,3 @@ def _run_part(name: str, seed: int, effort: Effort) -> Any:
     from mbpo.studies.diagnosis.diagnose import run_part
 
     return run_part(name, seed, effort)
-
-
-@contextmanager
-def _progress(parts: int) -> Iterator[Callable[[str], None]]:
-    """A bar on standard error; the function given says what is done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-        task = bar.add_task(f"{parts} experiments, two at a time", total=parts)
-
-        def step(what: str) -> None:
-            bar.update(task, advance=1, description=f"done: {what}")
-
-        yield step

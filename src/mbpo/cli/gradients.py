@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mbpo.cli.evaluate_gain import parse_gain
 from mbpo.cli.option_types import whole
-from mbpo.cli.output import console, print_facts, print_json
+from mbpo.cli.output import console, print_facts, print_json, progress_bar
 from mbpo.cli.parser import Verbs, add_json, add_system, add_verb
 from mbpo.errors import InputError
 
@@ -113,7 +111,7 @@ def _bench(setting: BenchSetting, args: argparse.Namespace) -> Bench:
     from mbpo.lqr.gradients import ESTIMATORS
     from mbpo.studies.gradients import bench
 
-    with progress("estimators", len(ESTIMATORS)) as step:
+    with progress_bar("estimators", len(ESTIMATORS)) as step:
         return bench(setting, args.episodes, args.seed, progress=step)
 
 
@@ -135,7 +133,7 @@ def _kept(args: argparse.Namespace, system: LinearQuadratic, setting: BenchSetti
         print(f"{args.out} already holds this study, complete", file=sys.stderr)
         return found
     result = _bench(setting, args).to_json()
-    with progress("points of the sweeps", points()) as step:
+    with progress_bar("points of the sweeps", points()) as step:
         sweeps = degradation(setting, args.seed, step)
     ratios = ratio_path(setting)
     result["degradation"] = {sweep.axis: sweep.to_json() for sweep in sweeps}
@@ -148,18 +146,6 @@ def _kept(args: argparse.Namespace, system: LinearQuadratic, setting: BenchSetti
     }
     write_study(args.out, {**files, **gradients_files(result, about)})
     return result
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on standard error; the function given says what is done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-        task = bar.add_task(f"{total} {what}", total=total)
-        yield lambda done: bar.update(task, advance=1, description=f"done: {done}")
 
 
 def print_bench(result: dict[str, Any], out: str | None) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +56,7 @@ def train_all(runs: Sequence[Run], step: Callable[[str], None]) -> list[RunRecor
         try:
             for job in as_completed(jobs):
                 job.result()
-                step(f"done: {jobs[job]}")
+                step(str(jobs[job]))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -75,22 +73,6 @@ def _train(run: Run) -> None:
     from mbpo.runs.folder import write_run
 
     write_run(run.folder, train(run.system, run.settings), run.command, replace=True)
-
-
-@contextmanager
-def progress(runs: int) -> Iterator[Callable[[str], None]]:
-    """A bar on standard error; the function given says what is done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-        task = bar.add_task(f"{runs} runs, two at a time", total=runs)
-
-        def step(what: str) -> None:
-            bar.update(task, advance=1, description=what)
-
-        yield step
 
 
 def run_rows(records: Sequence[RunRecord]) -> list[dict[str, Any]]:

@@ -18,6 +18,9 @@ from mbpo.lqr.policy import LinearGaussian
 from mbpo.lqr.riccati import riccati
 
 PLAUSIBLE = 8  # models drawn from the confidence set against which a new gain is tried
+HARMLESS = (
+    0.05  # relative change of the cost by a step along noise alone, below which averaging takes care of it
+)
 SHRINK = (1.0, 0.5, 0.25, 0.0)  # shares of a step that are tried; the largest safe one is taken
 
 
@@ -51,8 +54,8 @@ class GradientAgent(Agent):
     """Steps K <- K - a M^-1 E along an estimator's natural gradient E, preconditioned by its curvature M.
 
     The step size needs no tuning: a = c / (c + t) in units of the Gauss-Newton step, where t counts the full steps
-    taken (`memory` c), times the share of the estimate that is not noise, 1 - noise / |E|^2 in the metric in which a
-    step pays; a step is shortened until its quadratic term tr(Sigma D'M D) is at most `trust` of the cost, and, when
+    taken (`memory` c), times 1 - noise / |E|^2 in the metric in which a step pays, as far as the noise could do harm
+    (`HARMLESS`); a step is shortened until its quadratic term tr(Sigma D'M D) is at most `trust` of the cost, and, when
     the loop has a model, until the loop closed by the new gain contracts under the fitted model and under draws from
     its confidence set. The answer is the polynomial-decay average of the gains (Shamir & Zhang 2013), with weight
     (1 + w) / (t + 1 + w) on the newest.
@@ -110,7 +113,9 @@ class GradientAgent(Agent):
         gain_of_step = jnp.trace(estimate.moment @ direction.T @ curvature @ direction)
         change = gain_of_step / jnp.abs(estimate.cost)
         usable = estimate.usable & jnp.all(jnp.isfinite(direction)) & jnp.isfinite(change)
-        signal = jnp.maximum(1.0 - estimate.noise / jnp.maximum(gain_of_step, 1e-300), 0.0)
+        share_of_noise = jnp.minimum(estimate.noise / jnp.maximum(gain_of_step, 1e-300), 1.0)
+        harm = jnp.minimum(estimate.noise / (HARMLESS * jnp.abs(estimate.cost)), 1.0)
+        signal = 1.0 - share_of_noise * harm
         size = jnp.where(usable, signal, 0.0) * self.memory / (self.memory + state.progress)
         share = jnp.minimum(1.0, jnp.sqrt(state.trust / jnp.maximum(size**2 * change, 1e-300)))
         direction = jnp.where(usable, direction, jnp.zeros_like(direction))

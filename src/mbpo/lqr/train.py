@@ -117,24 +117,12 @@ def train(system: LinearQuadratic, settings: Settings) -> Training:
     Raises InputError where the system cannot be learned: a zero optimal cost leaves no relative excess, and a finite
     horizon whose terminal cost is not the optimal value has no optimal constant gain.
     """
-    optimum = _learnable(system)
+    optimum = learnable(system)
+    sizes = planned(system, settings)
     system = exact.resolved(system)
     known = ALGORITHMS[settings.algorithm]
     improve = settings.improve or known.improve
-    branches = known.imagines and not known.from_start and not replays_rows(known, improve)
-    if branches and system.horizon is not None:
-        raise InputError(
-            f"{system.name}: improve {improve} with {settings.algorithm} needs an objective without a horizon, since "
-            "branches begin at no particular stage; use mbpo-simple, or improve dpg"
-        )
     setup = prepare(system, default_gain(system))
-    try:
-        sizes = rounds_for(system, known, settings.transitions, settings.improve)
-    except ValueError as least:
-        raise InputError(
-            f"transitions: {settings.algorithm} needs at least {least} real transitions on {system.name} "
-            f"(a warm-up and one round), got {settings.transitions}"
-        ) from None
     parts, plan = assemble(
         system,
         known,
@@ -150,7 +138,28 @@ def train(system: LinearQuadratic, settings: Settings) -> Training:
     return _judge(system, settings, optimum, setup, plan, start, infos)
 
 
-def _learnable(system: LinearQuadratic) -> Optimum:
+def planned(system: LinearQuadratic, settings: Settings) -> tuple[int, int, int]:
+    """Warm-up, rounds and steps per round; raises InputError where the algorithm cannot run on `system` with these
+    settings."""
+    known = ALGORITHMS[settings.algorithm]
+    improve = settings.improve or known.improve
+    branches = known.imagines and not known.from_start and not replays_rows(known, improve)
+    if branches and system.horizon is not None:
+        raise InputError(
+            f"{system.name}: improve {improve} with {settings.algorithm} needs an objective without a horizon, since "
+            "branches begin at no particular stage; use mbpo-simple, or improve dpg"
+        )
+    try:
+        return rounds_for(system, known, settings.transitions, settings.improve)
+    except ValueError as least:
+        raise InputError(
+            f"transitions: {settings.algorithm} needs at least {least} real transitions on {system.name} "
+            f"(a warm-up and one round), got {settings.transitions}"
+        ) from None
+
+
+def learnable(system: LinearQuadratic) -> Optimum:
+    """The optimum that learning is judged by; raises InputError where there is none to judge by."""
     optimum = solve(system)
     if not optimum.cost > 0:
         raise InputError(
