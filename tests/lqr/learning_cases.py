@@ -12,6 +12,7 @@ from mbpo.core.types import Transition
 from mbpo.lqr import catalogue, optimum
 from mbpo.lqr.policy import LinearGaussian
 from mbpo.lqr.system import LinearQuadratic
+from mbpo.lqr.values import World
 
 TWO = catalogue.get("double_integrator")
 THREE = replace(catalogue.get("laplacian3"), name="laplacian3")
@@ -70,3 +71,9 @@ def z_scores(draws, expected) -> np.ndarray:
     """(mean - expected) in standard errors of the mean, over the first axis."""
     draws = np.asarray(draws)
     return (draws.mean(axis=0) - np.asarray(expected)) / (draws.std(axis=0, ddof=1) / np.sqrt(len(draws)))
+
+
+def world_of(system: LinearQuadratic) -> World:
+    """The true parameters, as estimators are told them."""
+    parts = (system.A, system.B, system.Q, system.R, system.W, system.initial_covariance)
+    return World(*(jnp.asarray(each) for each in parts))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from exact_cases import random_system
-from learning_cases import gaussian, normal_rows, off_optimum, trajectories
+from learning_cases import gaussian, normal_rows, off_optimum, trajectories, world_of
 
 from mbpo.core.parts import FittedModel
 from mbpo.core.types import Experience, Transition
@@ -21,7 +21,6 @@ from mbpo.lqr.gradients import ESTIMATORS, FromTrajectories, ReplayedRows
 from mbpo.lqr.model import LeastSquares, LinearModel
 from mbpo.lqr.objective import Objective
 from mbpo.lqr.policy import LinearGaussian
-from mbpo.lqr.values import World
 
 REPETITIONS, EPISODES, STEPS, BIAS = 48, 200, 10, 0.03
 FAST = random_system(2, 1, 0.5, 1)  # mixes within a few steps: the score's estimates are too noisy elsewhere
@@ -39,11 +38,6 @@ WIDELY = ("value-baseline", "mis")
 def _wide():
     with jax.enable_x64(True):
         yield
-
-
-def world_of(system) -> World:
-    parts = (system.A, system.B, system.Q, system.R, system.W, system.initial_covariance)
-    return World(*(jnp.asarray(each) for each in parts))
 
 
 def true_model(system) -> FittedModel:

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from exact_cases import random_system
-from learning_cases import gaussian, scattered
+from learning_cases import gaussian, scattered, world_of
 
 from mbpo.lqr import exact
 from mbpo.lqr.objective import Objective
-from mbpo.lqr.values import World, exact_values, fitted_values, visited
+from mbpo.lqr.values import exact_values, fitted_values, visited
 
 BASE = random_system(3, 2, 0.8, 11)
 SYSTEMS = {
@@ -25,11 +25,6 @@ SYSTEMS = {
 def _wide():
     with jax.enable_x64(True):
         yield
-
-
-def world_of(system) -> World:
-    parts = (system.A, system.B, system.Q, system.R, system.W, system.initial_covariance)
-    return World(*(jnp.asarray(each) for each in parts))
 
 
 @pytest.mark.parametrize("label", SYSTEMS)

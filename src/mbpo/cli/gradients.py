@@ -165,12 +165,12 @@ def print_bench(result: dict[str, Any], out: str | None) -> None:
     print_facts(terminal, f"{result['system']}: gradient estimators against the exact gradient", facts)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("estimator", no_wrap=True)
-    for heading in ("unbiased", "max |z|", "bias", "std", "ESS", "transitions to 10 %"):
+    for heading in ("unbiased", "max |z|", "bias", "std", "ESS", "to 10 %"):
         table.add_column(heading, justify="right")
     for row in result["estimators"]:
         shown = {True: "yes", False: "no", None: "untestable"}[row["unbiased"]]
         z = row["max_z"] if row["max_z_closed_form"] is None else row["max_z_closed_form"]
-        own = " (own mean)" if row["max_z_closed_form"] is not None else ""
+        own = " *" if row["max_z_closed_form"] is not None else ""
         table.add_row(
             row["name"], shown, f"{_number(z)}{own}", _number(row["relative_bias"]),
             _number(row["relative_std"]), _number(row["effective_sample_fraction"]),
@@ -178,7 +178,8 @@ def print_bench(result: dict[str, Any], out: str | None) -> None:
         )  # fmt: skip
     terminal.print(table)
     terminal.print(
-        "bias, std: relative to the gradient, std of one trajectory; own mean: |z| against the estimator's closed form",
+        "bias, std: relative to the gradient, std of one trajectory; to 10 %: real transitions until the noise is a "
+        "tenth of it;\n*: |z| of a biased estimator against its own closed form",
         style="dim",
     )
     if out:
@@ -190,4 +191,4 @@ def _number(value: float | None) -> str:
 
 
 def _count(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"
+    return "-" if value is None else f"{value:,.0f}" if value < 1e6 else f"{value:.2g}"

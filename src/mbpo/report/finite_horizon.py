@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from mbpo.report import palette
 from mbpo.report.drawing import Picture, end_labels, new_figure, per_cent, style, to_svg
+from mbpo.report.templates import environment
 
 NAMES = {"exact": "exact gradient", "zeroth-order": "rollouts only"}
 COLOURS = {"exact": palette.COLOURS["mbpo"][0], "zeroth-order": palette.COLOURS["policy-gradient"][0]}
@@ -25,22 +25,19 @@ def study_files(result: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str
     `about` has command, versions, platform, devices and source.
     """
     picture = error_figure(result)
-    environment = Environment(
-        loader=PackageLoader("mbpo.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("finite_horizon.html.j2").render(
-        title=f"Gradient descent over a finite horizon: {_title(result)}",
-        result=result,
-        rows=[method_row(each) for each in result["methods"]],
-        finding=finding(result),
-        picture=picture,
-        colours=list(palette.variables().values()),
-        command=shlex.join(about["command"]),
-        about=about,
+    page = (
+        environment()
+        .get_template("finite_horizon.html.j2")
+        .render(
+            title=f"Gradient descent over a finite horizon: {_title(result)}",
+            result=result,
+            rows=[method_row(each) for each in result["methods"]],
+            finding=finding(result),
+            picture=picture,
+            colours=list(palette.variables().values()),
+            command=shlex.join(about["command"]),
+            about=about,
+        )
     )
     page = page.replace(" %", "\N{NO-BREAK SPACE}%")
     return {f"figures/{picture.name}.svg": picture.svg, "report.html": page}

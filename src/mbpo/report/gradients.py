@@ -6,8 +6,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from mbpo.lqr.gradients import ESTIMATORS
 from mbpo.report import palette
 from mbpo.report.drawing import Picture, per_cent
@@ -15,6 +13,7 @@ from mbpo.report.gradient_curves import path_figure, sweep_figures
 from mbpo.report.gradient_figures import bias_figure, short, times, transitions_figure
 from mbpo.report.measures import sentence_start
 from mbpo.report.palette import label
+from mbpo.report.templates import environment
 
 DATA = {
     "current": "the policy's own",
@@ -45,24 +44,21 @@ def gradients_files(result: Mapping[str, Any], about: Mapping[str, Any]) -> dict
 
 
 def _page(result: Mapping[str, Any], about: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
-    environment = Environment(
-        loader=PackageLoader("mbpo.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("gradients.html.j2").render(
-        title=f"Gradient estimators against the exact gradient: {result['system']}",
-        result=result,
-        findings=findings(result),
-        facts=facts(result),
-        matrices=matrices(result),
-        rows=[estimator_row(row, result["z_threshold"]) for row in result["estimators"]],
-        pictures=pictures,
-        colours=list(palette.variables().values()),
-        command=shlex.join(about["command"]),
-        about=about,
+    page = (
+        environment()
+        .get_template("gradients.html.j2")
+        .render(
+            title=f"Gradient estimators against the exact gradient: {result['system']}",
+            result=result,
+            findings=findings(result),
+            facts=facts(result),
+            matrices=matrices(result),
+            rows=[estimator_row(row, result["z_threshold"]) for row in result["estimators"]],
+            pictures=pictures,
+            colours=list(palette.variables().values()),
+            command=shlex.join(about["command"]),
+            about=about,
+        )
     )
     return page.replace(" %", "\N{NO-BREAK SPACE}%")
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from mbpo.errors import InputError
 from mbpo.report import palette
 from mbpo.report.drawing import Picture, per_cent
@@ -28,6 +26,7 @@ from mbpo.report.measures import (
 from mbpo.report.needed import needed_figure
 from mbpo.report.palette import label
 from mbpo.report.pictures import gains_figure, rollout_figure
+from mbpo.report.templates import environment
 from mbpo.runs.record import RunRecord
 
 
@@ -148,24 +147,21 @@ def excess_words(value: float) -> str:
 def _render(
     title: str, sections: Sequence[Section], records: Sequence[RunRecord], command: Sequence[str] | None
 ) -> str:
-    environment = Environment(
-        loader=PackageLoader("mbpo.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     first = records[0]
-    page = environment.get_template("page.html.j2").render(
-        title=title,
-        sections=sections,
-        levels=[per_cent(level) for level in LEVELS],
-        colours=list(palette.variables().values()),
-        command=None if command is None else shlex.join(command),
-        versions=first.versions,
-        platform=first.platform,
-        devices=", ".join(_unique(first.devices)),
-        seeds=_count(first.seeds, "seed"),
+    page = (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            title=title,
+            sections=sections,
+            levels=[per_cent(level) for level in LEVELS],
+            colours=list(palette.variables().values()),
+            command=None if command is None else shlex.join(command),
+            versions=first.versions,
+            platform=first.platform,
+            devices=", ".join(_unique(first.devices)),
+            seeds=_count(first.seeds, "seed"),
+        )
     )
     return page.replace(" %", "\N{NO-BREAK SPACE}%")
 

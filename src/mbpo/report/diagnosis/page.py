@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from mbpo.errors import InputError
@@ -20,6 +19,7 @@ from mbpo.report.diagnosis import estimator_text, setup_text
 from mbpo.report.diagnosis import setup_figures as figures
 from mbpo.report.diagnosis.section import Section
 from mbpo.report.drawing import Picture
+from mbpo.report.templates import environment
 from mbpo.runs.folder import package_versions
 from mbpo.studies.diagnosis.attribution import NAIVE, REPAIRS
 from mbpo.studies.diagnosis.diagnose import Diagnosis
@@ -102,15 +102,9 @@ def write_diagnosis(directory: str | os.PathLike[str], found: Diagnosis, command
 
 def render(written: Sequence[Section], command: Sequence[str]) -> str:
     """The page as HTML that loads nothing."""
-    environment = Environment(
-        loader=PackageLoader("mbpo.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["code"] = _code
-    page = environment.get_template("diagnosis.html.j2").render(
+    templates = environment()
+    templates.filters["code"] = _code
+    page = templates.get_template("diagnosis.html.j2").render(
         title=TITLE,
         opening=(WHAT, CONVENTIONS),
         sections=written,

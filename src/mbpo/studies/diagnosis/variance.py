@@ -16,8 +16,8 @@ from scipy.optimize import brentq
 
 from mbpo.lqr import exact
 from mbpo.lqr.optimum import default_gain
+from mbpo.lqr.ratios import ratio_second_moment
 from mbpo.lqr.system import LinearQuadratic
-from mbpo.studies.diagnosis.reach import second_moment
 from mbpo.studies.diagnosis.world import (
     LENGTH,
     Mean,
@@ -159,11 +159,11 @@ def _case(name: str) -> Case:
 
 def _distance_back(system: LinearQuadratic, gain: Array, away: Array) -> float:
     """How far behind `gain` the ratios of whole trajectories have the second moment `OLD_MOMENT`."""
-    deviation = float(np.sqrt(EXPLORED_VARIANCE))
+    S = EXPLORED_VARIANCE * np.eye(system.action_dim)
 
     def over(distance: float) -> float:
         old = gain + distance * away
-        moment = second_moment(system, gain, old, deviation, LENGTH, system.initial_covariance)
+        moment = ratio_second_moment(system, gain, old, S, LENGTH)
         return min(moment, 1e9) - OLD_MOMENT
 
     far = 1e-3
