@@ -42,7 +42,8 @@ AXES = {
     ),
     "distance": Axis(
         "degradation-distance", "Data from farther away", "distance from the gain that acted",
-        "Ratios of densities grow with the distance.",
+        "Ratios of densities grow with the distance. Where their spread falls again, it is not small but unseen: "
+        "the rare trajectories that carry it were not among those drawn.",
     ),
 }  # fmt: skip
 
@@ -168,9 +169,9 @@ def fraction_figure(sweep: Mapping[str, Any]) -> Picture | None:
 
 
 PATH_LINES = (
-    ("infinite", "variance infinite", "policy-gradient", "E ρ² = ∞"),
-    ("half", "half worthless", "self-normalised", "E ρ² = 2"),
-    ("remaining", "left to the optimum", None, ""),
+    ("infinite", "variance infinite", "policy-gradient"),
+    ("half", "half worthless", "self-normalised"),
+    ("remaining", "left to the optimum", None),
 )
 
 
@@ -218,15 +219,15 @@ def _path_axes(axes: Axes, y: tuple[float, float]) -> None:
 
 
 def _path_line(
-    axes: Axes, share: np.ndarray, lines: Mapping[str, np.ndarray], line: tuple[str, str, str | None, str]
+    axes: Axes, share: np.ndarray, lines: Mapping[str, np.ndarray], line: tuple[str, str, str | None]
 ) -> tuple[float, float, str, str] | None:
-    name, words, like, equation = line
+    name, words, like = line
     row, tint = lines[name], palette.INK[0] if like is None else colour(like)
     if not np.isfinite(row).any():
         return None
     axes.plot(share, row, color=tint, lw=1.9, ls=(0, (5, 2)) if like is None else "solid")
     last = int(np.flatnonzero(np.isfinite(row))[-1])
-    return float(share[last]), float(row[last]), f"{words}\n{equation}".strip(), tint
+    return float(share[last]), float(row[last]), words, tint
 
 
 def reach_words(lines: Mapping[str, np.ndarray], share: np.ndarray) -> str:
