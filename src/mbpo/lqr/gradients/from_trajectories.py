@@ -134,7 +134,7 @@ class FromTrajectories(GradientSource):
     ) -> Estimate:
         everything = self.estimator.visits == "behaviour"
         seen = halves.transitions if everything else rows
-        moment, _ = _mean_moment(seen.observation, halves.valid if everything else valid)
+        moment = _mean_moment(seen.observation, halves.valid if everything else valid)
         weight = halves.valid.astype(moment.dtype)
         count = jnp.sum(weight)
         gradient = jnp.einsum("hn,hnij->ij", weight, contributions) / jnp.maximum(count, 1.0)
@@ -157,10 +157,11 @@ class FromTrajectories(GradientSource):
         return Estimate(error, curvature, moment, cost, enough & finite[0] & finite[1] & finite[2], noise)
 
 
-def _mean_moment(x: Array, valid: Array) -> tuple[Array, Array]:
+def _mean_moment(x: Array, valid: Array) -> Array:
+    """The second moment of the states of valid trajectories, [n, n]."""
     weight = valid.astype(x.dtype)
     count = jnp.maximum(jnp.sum(weight) * x.shape[-2], 1.0)
-    return jnp.einsum("...n,...nti,...ntj->ij", weight, x, x) / count, count
+    return jnp.einsum("...n,...nti,...ntj->ij", weight, x, x) / count
 
 
 def _halves(fresh: Remembered) -> tuple[Remembered, Int[Array, "N"]]:
@@ -230,7 +231,7 @@ def _log_visits(
         return jnp.linalg.inv(laws), jnp.linalg.slogdet(laws)[1]
 
     def of_batch(j: Array, gain: Array) -> tuple[Array, Array]:
-        start, _ = _mean_moment(x[:, :, :1], halves.valid & (source == j)[None])
+        start = _mean_moment(x[:, :, :1], halves.valid & (source == j)[None])
         inverse, logdet = law(start, policy.gain)
         other, other_logdet = law(start, gain)
         return inverse - other, logdet - other_logdet

@@ -61,7 +61,7 @@ class Draws:
         U = self.radius * closed_forms.sphere(setting.gain.shape, directions, rng)
         U = np.stack([U, -U], axis=1).reshape(self.episodes, *setting.gain.shape) if paired else U
         acted = jnp.asarray(setting.gain + U)
-        starts = _starts(setting.system.horizon is not None, setting, acted)
+        starts = _starts(setting, acted)
         return sample_perturbed(
             setting, self.policy, self.world, self.values, acted, starts, kind == "twins", key
         )
@@ -82,9 +82,9 @@ class Draws:
         return closed_forms.smoothed(self.setting, self.radius)
 
 
-def _starts(horizon: bool, setting: BenchSetting, acted: Array) -> Array:
+def _starts(setting: BenchSetting, acted: Array) -> Array:
     """The covariance of first states under each gain, [N, n, n]."""
-    if horizon:
+    if setting.system.horizon is not None:
         return jnp.broadcast_to(
             jnp.asarray(setting.system.initial_covariance), (len(acted), *setting.system.A.shape)
         )
