@@ -63,7 +63,7 @@ def dreamed(model: ToyModel, length: int, agent: ToyAgent = AGENT, steps: int = 
 def test_branches_chain_and_stop_at_their_length(length):
     start, rows, valid = dreamed(ToyModel(), length)
     np.testing.assert_array_equal(valid, np.broadcast_to(np.arange(5) < length, (8, 5)))
-    np.testing.assert_array_equal(rows.observation[:, 0], start)
+    np.testing.assert_array_equal(rows.observation[:, 0], start if length else 0 * start)
     for step in range(min(length, 5) - 1):
         np.testing.assert_array_equal(rows.next_observation[:, step], rows.observation[:, step + 1])
     residual = rows.next_observation - 0.9 * rows.observation - rows.action

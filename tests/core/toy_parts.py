@@ -62,11 +62,13 @@ class ToyModel(Model):
         error = real.data.next_observation - 0.9 * real.data.observation - real.data.action
         return jnp.sum(error * weight[:, None], axis=0) / jnp.maximum(jnp.sum(weight), 1.0)
 
-    def step(self, state, observation, action, key):
-        x = 0.9 * observation + action + state + self.noise * jax.random.normal(key, (2,))
-        over = x[0] < self.terminal
-        valid = jnp.all(jnp.abs(x) <= self.limit)
-        return Transition(observation, action, jnp.ones(()), x, over, jnp.bool_(False)), valid
+    def step(self, state, observation, action, keys):
+        noise = jax.vmap(lambda key: jax.random.normal(key, (2,)))(keys)
+        x = 0.9 * observation + action + state[None] + self.noise * noise
+        over = x[:, 0] < self.terminal
+        valid = jnp.all(jnp.abs(x) <= self.limit, axis=1)
+        count = x.shape[0]
+        return Transition(observation, action, jnp.ones(count), x, over, jnp.zeros(count, bool)), valid
 
 
 class ToyPolicy(NamedTuple):

@@ -152,16 +152,15 @@ def test_imagined_steps_have_the_model_s_moments():
     part = LeastSquares.of(TWO, 1e6)
     x, u = jnp.asarray([1.0, -2.0]), jnp.asarray([0.5])
     count = 10_000
-    rows, valid = jax.vmap(lambda key: part.step(model, x, u, key))(
-        jax.random.split(jax.random.key(0), count)
-    )
+    x_rows, u_rows = jnp.tile(x, (count, 1)), jnp.tile(u, (count, 1))
+    rows, valid = part.step(model, x_rows, u_rows, jax.random.split(jax.random.key(0), count))
     noise = np.asarray(rows.next_observation - (model.A @ x + model.B @ u)[None])
     W = np.asarray(model.W)
     spread = np.sqrt((np.outer(np.diag(W), np.diag(W)) + W**2) / count)
     assert (np.abs(noise.T @ noise / count - W) <= 4.5 * spread).all()
     np.testing.assert_allclose(rows.reward, -(x @ TWO.Q @ x + u @ TWO.R @ u), rtol=1e-12)
     assert valid.all()
-    assert not part.step(model, 1e9 * x, u, jax.random.key(0))[1]
+    assert not part.step(model, 1e9 * x[None], u[None], jax.random.split(jax.random.key(0), 1))[1].any()
 
 
 @settings(max_examples=150, deadline=None)

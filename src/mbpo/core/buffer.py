@@ -35,15 +35,19 @@ def empty(example: Any, capacity: int) -> Ring:
     return Ring(data, jnp.int32(0), jnp.int32(0))
 
 
-def add(ring: Ring, items: Any, valid: Bool[Array, "B"]) -> Ring:
-    """Write the valid rows of `items` (leaves `[B, ...]`, B at most the capacity) in order; skip the others."""
+def add(ring: Ring, items: Any, valid: Bool[Array, "B"], limit: Int[Array, ""] | int | None = None) -> Ring:
+    """Write the valid rows of `items` (leaves `[B, ...]`, B at most the capacity) in order; skip the others.
+
+    limit: how many items the ring may hold from now on, at most its capacity (the default). It may grow and shrink.
+    """
     if valid.shape[0] > ring.capacity:
         raise ValueError(f"{valid.shape[0]} items do not fit a ring of capacity {ring.capacity} at once")
+    limit = jnp.clip(jnp.int32(ring.capacity if limit is None else limit), 1, ring.capacity)
     offset = jnp.cumsum(valid, dtype=jnp.int32) - 1
-    slot = jnp.where(valid, (ring.position + offset) % ring.capacity, ring.capacity)  # capacity: dropped
+    slot = jnp.where(valid, (ring.position + offset) % limit, ring.capacity)  # capacity: dropped
     data = jax.tree.map(lambda store, new: store.at[slot].set(new, mode="drop"), ring.data, items)
-    count = jnp.sum(valid, dtype=jnp.int32)
-    return Ring(data, jnp.minimum(ring.size + count, ring.capacity), (ring.position + count) % ring.capacity)
+    end = ring.position % limit + jnp.sum(valid, dtype=jnp.int32)
+    return Ring(data, jnp.clip(end, jnp.minimum(ring.size, limit), limit), end % limit)
 
 
 def held(ring: Ring) -> Bool[Array, "C"]:

@@ -34,9 +34,10 @@ Watch = Callable[["RunState", RealSteps], Any]
 
 
 class Parts(eqx.Module):
-    """What the loop runs on; without a model it is a model-free loop."""
+    """What the loop runs on; without a model it is a model-free loop, without an environment the world is outside
+    JAX and `mbpo.core.host_loop` acts in it."""
 
-    environment: Environment
+    environment: Environment | None
     model: Model | None
     agent: Agent
 
@@ -65,11 +66,16 @@ class RoundInfo(NamedTuple):
 
 
 def begin(parts: Parts, plan: Plan, key: PRNGKeyArray) -> RunState:
-    """The state before any real step."""
-    world_key, model_key, agent_key = jax.random.split(jax.random.fold_in(key, 0), 3)
+    """The state before any real step of a pure environment."""
+    assert parts.environment is not None, "a world outside JAX begins with start_from"
+    world_key = _first_keys(key)[0]
     world = parts.environment.reset(world_key)
-    policy = parts.agent.init(agent_key)
-    example = _example(parts, world, policy)
+    return start_from(parts, plan, world, _example(parts, parts.environment, world), key)
+
+
+def start_from(parts: Parts, plan: Plan, world: Any, example: Transition, key: PRNGKeyArray) -> RunState:
+    """The state before any real step, with rings for transitions like `example`."""
+    _, model_key, agent_key = _first_keys(key)
     batches = plan.batches
     branches = batches.branches if isinstance(batches, Replay) else None
     remembers = parts.model is not None or isinstance(batches, Replay)
@@ -79,17 +85,22 @@ def begin(parts: Parts, plan: Plan, key: PRNGKeyArray) -> RunState:
         real=empty(example, plan.total_env_steps if remembers else 1),
         model=None if parts.model is None else parts.model.init(model_key),
         imagined=empty(example, branches.capacity if branches else 1),
-        policy=policy,
+        policy=parts.agent.init(agent_key),
     )
 
 
-def _example(parts: Parts, world: Any, policy: Any) -> Transition:
+def _first_keys(key: PRNGKeyArray) -> PRNGKeyArray:
+    """Keys of the world, the model and the agent before the first round."""
+    return jax.random.split(jax.random.fold_in(key, 0), 3)
+
+
+def _example(parts: Parts, environment: Environment, world: Any) -> Transition:
     """A transition of the right shapes and types, from an abstract step."""
 
     def step(key: PRNGKeyArray) -> Transition:
-        acting = jax.tree.map(lambda leaf: leaf[0], parts.agent.acting(policy, 1, key))
-        action = parts.agent.act(acting, parts.environment.observe(world), key)
-        return parts.environment.step(world, action, key).transition
+        acting = parts.agent.acting(parts.agent.init(key), 1, key)
+        action = parts.agent.act(jax.tree.map(lambda leaf: leaf[0], acting), environment.observe(world), key)
+        return environment.step(world, action, key).transition
 
     shapes = jax.eval_shape(step, jax.random.key(0))
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -99,19 +110,21 @@ def gather(
     parts: Parts, plan: Plan, state: RunState, steps: int, key: PRNGKeyArray
 ) -> tuple[RunState, RealSteps]:
     """Real <- act in the environment. Where the world had to be cut, the agent retreats."""
+    environment = parts.environment
+    assert environment is not None, "a world outside JAX is acted in by mbpo.core.host_loop"
     reset_key, act_key = jax.random.split(key)
     batches = plan.batches
     fresh = isinstance(batches, OnPolicy) and batches.restart
-    world = parts.environment.reset(reset_key) if fresh else state.world
+    world = environment.reset(reset_key) if fresh else state.world
     by_trajectory = isinstance(batches, OnPolicy) and not batches.imagined and steps == plan.steps_per_round
     count = batches.episodes if isinstance(batches, OnPolicy) and by_trajectory else 1
     acting = parts.agent.acting(state.policy, count, jax.random.fold_in(act_key, 0))
     if jax.tree.leaves(acting)[0].shape[0] == 1:
-        world, taken = act(parts.environment, world, parts.agent, acting, steps, act_key)
+        world, taken = act(environment, world, parts.agent, acting, steps, act_key)
     else:
         assert isinstance(batches, OnPolicy)
         world, taken = act_in_turn(
-            parts.environment, world, parts.agent, acting, batches.length, batches.twins, act_key
+            environment, world, parts.agent, acting, batches.length, batches.twins, act_key
         )
     retreated = parts.agent.retreat(state.policy)
     policy = jax.tree.map(lambda r, p: jnp.where(taken.cuts > 0, r, p), retreated, state.policy)
@@ -136,19 +149,23 @@ def branch(parts: Parts, branches: Branches, state: RunState, key: PRNGKeyArray)
     """Imagined <- branches of the current length from real states."""
     start_key, rollout_key = jax.random.split(key)
     start = sample(state.real, branches.count, start_key).observation
-    length = jnp.round(branches.length(state.clock.env_steps)).astype(jnp.int32)
+    length = jnp.clip(branches.length(state.clock.env_steps).astype(jnp.int32), 1, branches.longest)
     model = fitted(parts, state)
     assert model is not None, "a plan with branches needs a model"
     acting = parts.agent.acting(state.policy, branches.count, jax.random.fold_in(rollout_key, 0))
     steps, valid = imagine(model, parts.agent, acting, start, branches.longest, length, rollout_key)
     rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps)
-    return state._replace(imagined=add(state.imagined, rows, valid.reshape(-1)))
+    kept = branches.count * length * branches.retain
+    return state._replace(imagined=add(state.imagined, rows, valid.reshape(-1), kept))
 
 
 def improve(
-    parts: Parts, plan: Plan, state: RunState, taken: RealSteps, key: PRNGKeyArray
+    parts: Parts, plan: Plan, state: RunState, taken: RealSteps | None, key: PRNGKeyArray
 ) -> tuple[RunState, Float[Array, ""], Any]:
-    """Agent <- updates on batches of the plan's kind; also the mean realised real share and the last info."""
+    """Agent <- updates on batches of the plan's kind; also the mean realised real share and the last info.
+
+    taken: the round's real steps, which on-policy batches are made of.
+    """
     model = fitted(parts, state)
 
     def update(policy: Any, key: PRNGKeyArray) -> tuple[Any, tuple[Float[Array, ""], Any]]:
@@ -168,13 +185,16 @@ def improve(
     return state._replace(clock=clock, policy=policy), jnp.mean(shares), last
 
 
-def _batch(parts: Parts, batches: Replay | OnPolicy, state: RunState, taken: RealSteps, key: PRNGKeyArray):
+def _batch(
+    parts: Parts, batches: Replay | OnPolicy, state: RunState, taken: RealSteps | None, key: PRNGKeyArray
+):
     """The transitions of one update, which rows are valid, what acted, and their real share."""
     if isinstance(batches, Replay):
         rows, share = batches.real_ratio.compose(state.real, state.imagined, batches.batch_size, key)
         return rows, jnp.ones(batches.batch_size, bool), None, share
     if batches.imagined:
         return *_imagined_trajectories(parts, batches, state, key), jnp.zeros(())
+    assert taken is not None, "on-policy batches are made of the round's real steps"
     shape = (batches.episodes, batches.length)
     rows = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), taken.transitions)
     whole = jnp.all(taken.valid.reshape(shape), axis=1) & (taken.cuts == 0)
@@ -192,14 +212,13 @@ def _imagined_trajectories(
     if batches.branched:
         start = sample(state.real, count, start_key).observation
     else:
-        reset = jax.vmap(lambda key: parts.environment.observe(parts.environment.reset(key)))
+        environment = parts.environment
+        assert environment is not None, "rollouts from the start distribution need a pure environment"
+        reset = jax.vmap(lambda key: environment.observe(environment.reset(key)))
         start = reset(jax.random.split(start_key, count))
     start = jnp.repeat(start, 2, axis=0) if batches.twins else start
     acting = parts.agent.acting(state.policy, batches.episodes, jax.random.fold_in(rollout_key, 0))
-    length = jnp.int32(batches.length)
-    rows, valid = imagine(
-        model, parts.agent, acting, start, batches.length, length, rollout_key, batches.twins
-    )
+    rows, valid = imagine(model, parts.agent, acting, start, batches.length, None, rollout_key, batches.twins)
     return rows, jnp.all(valid, axis=1), acting
 
 
@@ -210,9 +229,17 @@ def one_round(
     state = state._replace(clock=state.clock._replace(rounds=state.clock.rounds + 1))
     stage = [jax.random.fold_in(jax.random.fold_in(key, state.clock.rounds), name) for name in range(WARM_UP)]
     state, taken = gather(parts, plan, state, plan.steps_per_round, stage[ACT])
-    state = refit(parts, state, stage[FIT])
-    if isinstance(plan.batches, Replay) and plan.batches.branches is not None:
-        state = branch(parts, plan.batches.branches, state, stage[IMAGINE])
+
+    def refreshed(state: RunState) -> RunState:
+        state = refit(parts, state, stage[FIT])
+        if isinstance(plan.batches, Replay) and plan.batches.branches is not None:
+            state = branch(parts, plan.batches.branches, state, stage[IMAGINE])
+        return state
+
+    if plan.refit_every == 1:
+        state = refreshed(state)
+    else:
+        state = jax.lax.cond(plan.refit_due(state.clock.rounds), refreshed, lambda state: state, state)
     state, share, update = improve(parts, plan, state, taken, stage[IMPROVE])
     return state, RoundInfo(state.clock, taken.cuts, share, state.imagined.size, update, watch(state, taken))
 

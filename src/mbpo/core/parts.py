@@ -10,6 +10,7 @@ import abc
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from mbpo.core.buffer import Ring
@@ -44,6 +45,33 @@ class Environment(eqx.Module):
         """Apply `action` in `state`."""
 
 
+class HostStep(NamedTuple):
+    """What the host's world answered: `terminal` (nothing follows) and `truncated` (a time limit) apart."""
+
+    observation: np.ndarray
+    reward: float
+    terminal: bool
+    truncated: bool
+
+
+class HostEnvironment(abc.ABC):
+    """A world outside JAX, such as a simulator. Actions lie in [-1, 1]^m; numbers are float32.
+
+    The seed given to `reset` decides the whole episode together with the actions, so an episode can be replayed.
+    """
+
+    observation_size: int
+    action_size: int
+
+    @abc.abstractmethod
+    def reset(self, seed: int) -> np.ndarray:
+        """The first observation `[n]` of the episode that `seed` names."""
+
+    @abc.abstractmethod
+    def step(self, action: np.ndarray) -> HostStep:
+        """Apply `action` `[m]`."""
+
+
 class Model(eqx.Module):
     """A world learned from real data, in which steps are free."""
 
@@ -57,9 +85,9 @@ class Model(eqx.Module):
 
     @abc.abstractmethod
     def step(
-        self, state: Any, observation: Float[Array, "n"], action: Float[Array, "m"], key: PRNGKeyArray
-    ) -> tuple[Transition, Bool[Array, ""]]:
-        """An imagined transition, and whether it may be kept."""
+        self, state: Any, observation: Float[Array, "B n"], action: Float[Array, "B m"], keys: PRNGKeyArray
+    ) -> tuple[Transition, Bool[Array, "B"]]:
+        """Imagined transitions, one for each of the `keys` `[B]`, and which of them may be kept."""
 
 
 class FittedModel(NamedTuple):
@@ -69,10 +97,10 @@ class FittedModel(NamedTuple):
     state: Any
 
     def step(
-        self, observation: Float[Array, "n"], action: Float[Array, "m"], key: PRNGKeyArray
-    ) -> tuple[Transition, Bool[Array, ""]]:
-        """An imagined transition, and whether it may be kept."""
-        return self.part.step(self.state, observation, action, key)
+        self, observation: Float[Array, "B n"], action: Float[Array, "B m"], keys: PRNGKeyArray
+    ) -> tuple[Transition, Bool[Array, "B"]]:
+        """Imagined transitions, one for each of the `keys` `[B]`, and which of them may be kept."""
+        return self.part.step(self.state, observation, action, keys)
 
 
 class Agent(eqx.Module):

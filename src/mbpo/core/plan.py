@@ -8,14 +8,15 @@ imagination, is model-free learning.
 from __future__ import annotations
 
 import equinox as eqx
+from jaxtyping import Array, Bool, Int
 
 from mbpo.core.mixing import RealRatio
 from mbpo.core.schedule import Linear
 
 
 class Branches(eqx.Module):
-    """Imagined k-step branches from real states: `count` of them after each model fit, each `length` steps long (at
-    most `longest`); branches of the last `retain` fits are kept."""
+    """Imagined k-step branches from real states: `count` of them after each model fit, each `length` steps long
+    (rounded down, at most `longest`); as many transitions are kept as `retain` fits imagine at the present length."""
 
     length: Linear
     count: int = eqx.field(static=True)
@@ -24,7 +25,7 @@ class Branches(eqx.Module):
 
     @property
     def capacity(self) -> int:
-        """Imagined transitions that are kept."""
+        """Imagined transitions that are kept when branches are longest."""
         return self.count * self.longest * self.retain
 
 
@@ -53,22 +54,37 @@ class OnPolicy(eqx.Module):
 
 
 class Plan(eqx.Module):
-    """`warmup_steps` real steps, then `rounds` of `steps_per_round` real steps and `updates_per_round` updates."""
+    """`warmup_steps` real steps, then `rounds` of `steps_per_round` real steps and `updates_per_round` updates; the
+    model is refitted, and branches imagined, in the first round and every `refit_every` rounds from there."""
 
     batches: Replay | OnPolicy
     warmup_steps: int = eqx.field(static=True)
     rounds: int = eqx.field(static=True)
     steps_per_round: int = eqx.field(static=True)
     updates_per_round: int = eqx.field(static=True)
+    refit_every: int = eqx.field(static=True, default=1)
 
     @property
     def total_env_steps(self) -> int:
         """Real transitions of the whole run, warm-up included."""
         return self.warmup_steps + self.rounds * self.steps_per_round
 
+    def refit_due(self, rounds: Int[Array, ""]) -> Bool[Array, ""]:
+        """Whether the round that makes it `rounds` rounds begins with a refit."""
+        return (rounds - 1) % self.refit_every == 0
+
     def __check_init__(self) -> None:
-        if min(self.warmup_steps, self.rounds, self.steps_per_round, self.updates_per_round) < 1:
-            raise ValueError("a plan needs a warm-up, rounds, real steps and updates: at least one of each")
+        counts = (
+            self.warmup_steps,
+            self.rounds,
+            self.steps_per_round,
+            self.updates_per_round,
+            self.refit_every,
+        )
+        if min(counts) < 1:
+            raise ValueError(
+                "a plan needs a warm-up, rounds, real steps, updates and refits: one of each or more"
+            )
         batches = self.batches
         if not isinstance(batches, OnPolicy) or batches.imagined:
             return

@@ -80,12 +80,12 @@ def imagine(
     acting: Any,
     start: Float[Array, "B n"],
     steps: int,
-    length: Int[Array, ""],
+    length: Int[Array, ""] | None,
     key: PRNGKeyArray,
     twins: bool = False,
 ) -> tuple[Transition, Bool[Array, "B T"]]:
-    """Branches of up to `steps` imagined steps from `start`, `[B, T]`; a branch stops after `length` steps, at a
-    terminal state, or at its first invalid step. Steps after that are padding, marked not valid.
+    """Branches of up to `steps` imagined steps from `start`, `[B, T]`; a branch stops after `length` steps
+    (default: all), at a terminal state, or at its first invalid step. What follows is padding, marked not valid.
 
     acting: leading axis B, or 1 where all branches share it; `twins`: branches 2j and 2j + 1 share their noise.
     """
@@ -94,20 +94,28 @@ def imagine(
     acting = jax.tree.map(lambda leaf: leaf[0], acting) if shared else acting
     choose = jax.vmap(agent.act_imagined, (None if shared else 0, 0, 0))
 
-    def advance(carry, inputs):
+    def advance(carry, key):
         observation, alive = carry
-        key, step = inputs
         keys = jax.random.split(key, (2, count // 2 if twins else count))
         action_keys, step_keys = jnp.repeat(keys, 2, axis=1) if twins else keys
         action = choose(acting, observation, action_keys)
-        transition, valid = jax.vmap(model.step)(observation, action, step_keys)
-        keep = alive & valid & (step < length)
+        transition, valid = model.step(observation, action, step_keys)
+        keep = alive & valid
         following = jnp.where(keep[:, None], transition.next_observation, observation)
         return (following, keep & ~transition.terminal), (transition, keep)
+
+    def advance_if_due(carry, inputs):
+        key, step = inputs
+        if length is None:
+            return advance(carry, key)
+        padding = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(advance, carry, key)[1]
+        )
+        return jax.lax.cond(step < length, advance, lambda carry, key: (carry, padding), carry, key)
 
     keys = jax.random.split(key, steps)
     alive = jnp.ones(count, bool)
     counter = jnp.arange(steps, dtype=jnp.int32)
-    _, (transitions, valid) = jax.lax.scan(advance, (start, alive), (keys, counter))
+    _, (transitions, valid) = jax.lax.scan(advance_if_due, (start, alive), (keys, counter))
     by_branch = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), transitions)
     return by_branch, jnp.swapaxes(valid, 0, 1)

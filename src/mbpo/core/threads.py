@@ -26,6 +26,13 @@ def use_all_cores() -> None:
 
     with contextlib.suppress(RuntimeError):  # the backend runs already: its devices stay as they are
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    keep_compiled_programs()
+
+
+def keep_compiled_programs() -> None:
+    """Compiled programs kept in the user's cache directory, so that a later process starts at once."""
+    import jax
+
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "mbpo", "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -86,10 +86,19 @@ class LeastSquares(Model):
         return semidefinite(cost[:n, :n], 0.0), semidefinite(cost[n:, n:], 1e-6)
 
     def step(
-        self, state: LinearModel, observation: Float[Array, "n"], action: Float[Array, "m"], key: PRNGKeyArray
-    ) -> tuple[Transition, Bool[Array, ""]]:
-        noise = matrix_root(state.W) @ jax.random.normal(key, observation.shape, observation.dtype)
-        return linear_step(state.A, state.B, state.Q, state.R, observation, action, noise, self.state_limit)
+        self,
+        state: LinearModel,
+        observation: Float[Array, "B n"],
+        action: Float[Array, "B m"],
+        keys: PRNGKeyArray,
+    ) -> tuple[Transition, Bool[Array, "B"]]:
+        root = matrix_root(state.W)
+
+        def one(x: Float[Array, "n"], u: Float[Array, "m"], key: PRNGKeyArray):
+            noise = root @ jax.random.normal(key, x.shape, x.dtype)
+            return linear_step(state.A, state.B, state.Q, state.R, x, u, noise, self.state_limit)
+
+        return jax.vmap(one)(observation, action, keys)
 
 
 def least_squares(

@@ -1,0 +1,52 @@
+"""Fully connected networks as plain pytrees, one network or a stack of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+Activation = Callable[[Array], Array]
+
+
+class Dense(NamedTuple):
+    """An affine layer x W + b: weight `[*stack, in, out]`, bias `[*stack, out]`."""
+
+    weight: Float[Array, "*stack i o"]
+    bias: Float[Array, "*stack o"]
+
+
+Layers = tuple[Dense, ...]
+
+
+def glorot(key: PRNGKeyArray, fan_in: int, fan_out: int) -> Float[Array, "i o"]:
+    """Uniform on +-sqrt(6 / (in + out)) (Glorot and Bengio 2010)."""
+    bound = (6.0 / (fan_in + fan_out)) ** 0.5
+    return jax.random.uniform(key, (fan_in, fan_out), jnp.float32, -bound, bound)
+
+
+def truncated(key: PRNGKeyArray, fan_in: int, fan_out: int) -> Float[Array, "i o"]:
+    """Normal with standard deviation 1 / (2 sqrt(in)), cut at two of them."""
+    return jax.random.truncated_normal(key, -2.0, 2.0, (fan_in, fan_out), jnp.float32) / (2 * fan_in**0.5)
+
+
+def init_layers(
+    key: PRNGKeyArray, sizes: Sequence[int], draw: Callable[[PRNGKeyArray, int, int], Array]
+) -> Layers:
+    """Layers between the given sizes, weights from `draw`, biases zero."""
+    keys = jax.random.split(key, len(sizes) - 1)
+    pairs = zip(keys, sizes[:-1], sizes[1:], strict=True)
+    return tuple(Dense(draw(k, i, o), jnp.zeros(o, jnp.float32)) for k, i, o in pairs)
+
+
+def forward(
+    layers: Layers, x: Float[Array, "*stack B i"], activation: Activation
+) -> Float[Array, "*stack B o"]:
+    """The output of every network of the stack on its own batch; the last layer is affine."""
+    for layer in layers[:-1]:
+        x = activation(x @ layer.weight + layer.bias[..., None, :])
+    last = layers[-1]
+    return x @ last.weight + last.bias[..., None, :]
