@@ -71,6 +71,11 @@ WORLDS = ("gymnasium", "torch", "optax", "matplotlib", "jinja2", "rich")
             (),
         ),
         ("studies", ("mbpo.studies", "mbpo.runs", "mbpo.lqr", "mbpo.core", "mbpo.errors"), WORLDS),
+        (
+            "environments",
+            ("mbpo.environments", "mbpo.lqr", "mbpo.core", "mbpo.errors"),
+            ("torch", "optax", "matplotlib", "jinja2", "rich"),
+        ),
         ("runs", ("mbpo.runs", "mbpo.lqr", "mbpo.core", "mbpo.errors", "mbpo.__version__"), ()),
     ],
 )
