@@ -76,7 +76,21 @@ WORLDS = ("gymnasium", "torch", "optax", "matplotlib", "jinja2", "rich")
             ("mbpo.environments", "mbpo.lqr", "mbpo.core", "mbpo.errors"),
             ("torch", "optax", "matplotlib", "jinja2", "rich"),
         ),
-        ("runs", ("mbpo.runs", "mbpo.lqr", "mbpo.core", "mbpo.errors", "mbpo.__version__"), ()),
+        ("deep", ("mbpo.deep", "mbpo.core", "mbpo.errors"), ("gymnasium", "torch", "matplotlib", "rich")),
+        (
+            "runs",
+            (
+                "mbpo.runs",
+                "mbpo.deep",
+                "mbpo.environments",
+                "mbpo.presets",
+                "mbpo.lqr",
+                "mbpo.core",
+                "mbpo.errors",
+                "mbpo.__version__",
+            ),
+            ("matplotlib", "rich", "jinja2"),
+        ),
     ],
 )
 def test_a_layer_imports_only_what_is_below_it(folder, allowed, forbidden):

@@ -14,17 +14,21 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mbpo import __version__
+from mbpo.cli.check_env import add_check_env
 from mbpo.cli.compare import add_compare
 from mbpo.cli.demo import add_demo
 from mbpo.cli.diagnosis import add_diagnosis
 from mbpo.cli.doctor import add_doctor
+from mbpo.cli.evaluate import add_evaluate
 from mbpo.cli.evaluate_gain import add_evaluate_gain
 from mbpo.cli.finite_horizon import add_finite_horizon
 from mbpo.cli.gradients import add_gradients
 from mbpo.cli.parser import Parser, add_verbs, reject_unknown
+from mbpo.cli.presets import add_presets
 from mbpo.cli.solve import add_solve
 from mbpo.cli.systems import add_systems
 from mbpo.cli.train import add_train
+from mbpo.cli.video import add_video
 from mbpo.errors import InputError
 
 VERBS = (
@@ -35,6 +39,10 @@ VERBS = (
     add_diagnosis,
     add_train,
     add_compare,
+    add_evaluate,
+    add_video,
+    add_presets,
+    add_check_env,
     add_systems,
     add_demo,
     add_doctor,

@@ -1,131 +1,139 @@
-"""`mbpo train`: learn a gain from real transitions, many seeds at once."""
+"""`mbpo train`: learn a gain on a linear-quadratic system, many seeds at once, or a policy on a control task."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbpo.cli.output import console, print_facts, print_json
-from mbpo.cli.parser import Verbs, add_json, add_system, add_verb
+from mbpo.cli.output import print_json
+from mbpo.cli.parser import Verbs, add_json, add_verb
+from mbpo.cli.train_gain import print_gain_result, train_or_read
+from mbpo.cli.train_task import environment_options, folder_for, print_task_result, train_with_display
+from mbpo.errors import InputError
 
 if TYPE_CHECKING:
-    from mbpo.lqr.system import LinearQuadratic
     from mbpo.lqr.train import Settings
+    from mbpo.runs.task_request import TaskRequest
+
+LINEAR_QUADRATIC = "mbpo/LinearQuadratic-v0"
+ONLY_SYSTEMS = ("algorithm", "transitions", "seeds", "real_ratio", "rollout_length", "improve", "learn_cost")
+ONLY_TASKS = ("preset", "steps", "set", "env_option", "variant", "termination")
 
 
 def add_train(verbs: Verbs) -> None:
     """Declare the verb."""
-    parser = add_verb(verbs, "train", "Learn a gain from real transitions, many seeds at once.", run_train)
-    add_system(parser)
+    parser = add_verb(verbs, "train", "Learn on a linear-quadratic system or on a Gymnasium task.", run_train)
     parser.add_argument(
+        "target",
+        metavar="TARGET",
+        help="a system listed by `mbpo systems`, the path of a TOML file, or the id of a Gymnasium task",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="the seed everything derives from (default 0)")
+    parser.add_argument("--out", metavar="DIR", help="keep the run here (a task: runs/... by default)")
+    add_json(parser)
+    systems = parser.add_argument_group("a linear-quadratic system, linear policies, many seeds at once")
+    systems.add_argument(
         "--algorithm",
-        default="mbpo",
         help="mbpo (default), mbpo-simple, dyna, policy-gradient, certainty-equivalence, or a gradient estimator on "
         "real data alone, such as dpg or mis",
     )
-    parser.add_argument(
-        "--transitions", type=int, required=True, help="real transitions a seed, warm-up included"
-    )
-    parser.add_argument("--seeds", type=int, default=16, help="independent repetitions (default 16)")
-    parser.add_argument("--seed", type=int, default=0, help="the seed they all derive from (default 0)")
-    parser.add_argument("--real-ratio", type=float, help="expected share of real rows in a batch, 0 to 1")
-    parser.add_argument("--rollout-length", type=int, help="steps of an imagined branch")
-    parser.add_argument(
+    systems.add_argument("--transitions", type=int, help="real transitions a seed, warm-up included")
+    systems.add_argument("--seeds", type=int, help="independent repetitions (default 16)")
+    systems.add_argument("--real-ratio", type=float, help="expected share of real rows in a batch, 0 to 1")
+    systems.add_argument("--rollout-length", type=int, help="steps of an imagined branch")
+    systems.add_argument(
         "--improve",
         help="gradient estimator to step along, such as dpg (default of mbpo), value-baseline or mis",
     )
-    parser.add_argument(
-        "--learn-cost", action="store_true", help="the model learns Q and R too, from rewards"
+    systems.add_argument(
+        "--learn-cost", action="store_true", default=None, help="the model learns Q and R too, from rewards"
     )
-    parser.add_argument(
-        "--out", metavar="DIR", help="keep the run: settings, metrics, gains, figures, report.html"
+    _add_task_options(parser)
+
+
+def _add_task_options(parser: argparse.ArgumentParser) -> None:
+    tasks = parser.add_argument_group("a Gymnasium task (or a system as one), networks, one seed")
+    tasks.add_argument("--steps", type=int, help="real steps, warm-up included")
+    tasks.add_argument("--preset", help="paper, default, repaired or sac; see `mbpo presets`")
+    tasks.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        help="change one setting of the preset; may be repeated",
     )
-    add_json(parser)
+    tasks.add_argument(
+        "--env-option", metavar="KEY=VALUE", action="append", help="an argument of the task's constructor"
+    )
+    tasks.add_argument("--variant", help="a named set of such arguments, such as truncated for Ant-v5")
+    tasks.add_argument(
+        "--termination", help="how the model ends episodes: never, learned, or module:function"
+    )
 
 
 def run_train(args: argparse.Namespace) -> None:
-    """Train, print the result and, with --out, keep the run in a folder."""
+    """Train, print the result and keep the run in a folder."""
+    if _is_task(args):
+        _reject(args, ONLY_SYSTEMS, f"{args.target} is trained as a Gymnasium task")
+        request = _task_request(args)
+        folder = folder_for(request) if args.out is None else args.out
+        result = train_with_display(request, folder, ["mbpo", *sys.argv[1:]])
+        print_json(result) if args.json else print_task_result(result, folder)
+        return
+    _reject(args, ONLY_TASKS, f"{args.target} is trained as a linear-quadratic system")
     from mbpo.core.threads import use_all_cores
     from mbpo.lqr import catalogue
 
     use_all_cores()
+    settings = _gain_settings(args)
+    result = train_or_read(catalogue.resolve(args.target), settings, args.out)
+    print_json(result) if args.json else print_gain_result(result, args.out)
+
+
+def _is_task(args: argparse.Namespace) -> bool:
+    """Whether the target is a Gymnasium id, or a system that task options ask to learn with networks."""
+    return _is_id(args.target) or args.steps is not None or args.preset is not None
+
+
+def _is_id(target: str) -> bool:
+    return re.search(r"-v\d+$", target) is not None
+
+
+def _reject(args: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
+    for name in names:
+        if getattr(args, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')} does not apply here: {why}; see mbpo train --help")
+
+
+def _task_request(args: argparse.Namespace) -> TaskRequest:
+    from mbpo.presets import override, preferred, preset
+    from mbpo.runs.task_request import TaskRequest
+
+    if args.steps is None:
+        raise InputError("--steps is required for a Gymnasium task: real steps, warm-up included")
+    environment = args.target if _is_id(args.target) else LINEAR_QUADRATIC
+    options = environment_options(environment, args.variant, args.env_option or [])
+    if environment != args.target:
+        options = {"system": args.target, **options}
+    name = preferred(environment) if args.preset is None else args.preset
+    settings = override(preset(name, environment), args.set or [])
+    return TaskRequest(environment, options, args.termination, name, settings, args.steps, args.seed)
+
+
+def _gain_settings(args: argparse.Namespace) -> Settings:
     from mbpo.lqr.train import Settings
 
-    settings = Settings(
-        algorithm=args.algorithm,
-        transitions=args.transitions,
-        seeds=args.seeds,
-        seed=args.seed,
-        real_ratio=args.real_ratio,
-        rollout_length=args.rollout_length,
-        improve=args.improve,
-        learn_cost=args.learn_cost,
-    )
-    system = catalogue.resolve(args.system)
-    result = _train_or_resume(system, settings, args)
-    if args.json:
-        print_json(result)
-    else:
-        _print_table(result, args.out)
-
-
-def _train_or_resume(system: LinearQuadratic, settings: Settings, args: argparse.Namespace) -> dict[str, Any]:
-    """The result: of the complete run that `--out` already holds, else of training now."""
-    if args.out is None:
-        return _train(system, settings).to_json()
-    from mbpo.report.page import write_report
-    from mbpo.runs.folder import existing_run, read_run, write_run
-
-    found = existing_run(args.out, settings, system)
-    if found is not None:
-        print(f"{args.out} already holds this run, complete", file=sys.stderr)
-    else:
-        write_run(args.out, _train(system, settings), ["mbpo", *sys.argv[1:]])
-    record = read_run(args.out)
-    if not (Path(args.out) / "report.html").exists():
-        write_report(args.out, [record], f"{settings.algorithm} on {system.name}")
-    return record.result
-
-
-def _train(system: LinearQuadratic, settings: Settings) -> Any:
-    from rich.console import Console
-
-    from mbpo.lqr.train import train
-
-    with Console(stderr=True).status(
-        f"training {settings.algorithm} on {system.name}, {settings.seeds} seeds"
-    ):
-        return train(system, settings)
-
-
-def _print_table(result: dict[str, Any], out: str | None) -> None:
-    def number(value: float | None) -> str:
-        return "infinite" if value is None else f"{value:.3g}"
-
-    curve = result["curve"]
-    reached = [
-        (f"transitions to {level:.0%} excess", _first_below(curve, level) or "not reached")
-        for level in (0.1, 0.01)
-    ]
-    facts = [
-        ("real transitions", str(result["transitions"])),
-        ("median excess cost J/J* - 1", number(result["median_excess_cost"])),
-        ("10 % to 90 % of the seeds", f"{number(curve['p10'][-1])} to {number(curve['p90'][-1])}"),
-        ("limit (certainty equivalence)", number(result["limit"])),
-        *reached,
-        ("unstable seeds at the end", f"{result['unstable']} of {result['seeds']}"),
-        ("real rollouts cut off", str(result["cuts"])),
-        ("report", f"{out}/report.html" if out else "add --out DIR to keep the run and draw it"),
-    ]
-    print_facts(console(), f"{result['algorithm']} on {result['system']}", facts)
-
-
-def _first_below(curve: dict[str, Any], level: float) -> str | None:
-    """The transitions from which the median stays at or below `level`."""
-    below = [value is not None and value <= level for value in curve["median"]]
-    if not below[-1]:
-        return None
-    start = len(below) - next((i for i, each in enumerate(reversed(below)) if not each), len(below))
-    return str(curve["transitions"][start])
+    if args.transitions is None:
+        raise InputError("--transitions is required for a linear-quadratic system")
+    given: dict[str, Any] = {
+        "algorithm": args.algorithm or "mbpo",
+        "transitions": args.transitions,
+        "seeds": 16 if args.seeds is None else args.seeds,
+        "seed": args.seed,
+        "real_ratio": args.real_ratio,
+        "rollout_length": args.rollout_length,
+        "improve": args.improve,
+        "learn_cost": bool(args.learn_cost),
+    }
+    return Settings(**given)

@@ -74,6 +74,10 @@ class GymnasiumEnvironment(HostEnvironment):
         self._running = not (terminal or truncated)
         return HostStep(observation, reward, terminal, truncated)
 
+    def rescaled(self, action: np.ndarray) -> np.ndarray:
+        """Actions `[..., m]` in [-1, 1] in the units of the task's own box."""
+        return self._action_box.rescaled(np.asarray(action))
+
     def rule(self) -> rules.Rule | rules.Learned:
         """The termination rule in force (see `termination.resolve`); raises `InputError` when there is none."""
         return rules.resolve(self, self.termination)

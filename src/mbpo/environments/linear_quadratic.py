@@ -19,8 +19,8 @@ from mbpo.lqr.optimum import solve
 from mbpo.lqr.system import LinearQuadratic
 
 DEFAULT_LENGTH = 200
-ACTION_SPREADS = 5.0
-STATE_SPREADS = 20.0
+ACTION_SPREADS = 4.0
+STATE_SPREADS = 6.0
 LARGEST_LIMIT = 1e30  # float32 holds the limit and what one step makes of it
 
 
@@ -33,7 +33,7 @@ class LinearQuadraticTask(gymnasium.Env[np.ndarray, np.ndarray]):
     terminal cost is no reward (truncation bootstraps a value in its place): `info["terminal_cost"]` tells it.
 
     system: a name in the catalogue, the path of a TOML file, or a `LinearQuadratic`. action_limit: scalar or `[m]`,
-    by default 5 standard deviations of the optimal action; state_limit: scalar or `[n]`, by default 20 of the state.
+    by default 4 standard deviations of the optimal action; state_limit: scalar or `[n]`, by default 6 of the state.
     Raises `InputError` for a system without an optimum or an argument out of range.
     """
 

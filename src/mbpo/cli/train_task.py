@@ -1,0 +1,124 @@
+"""Learning a policy on a control task: what `mbpo train` does with a Gymnasium id."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mbpo.cli.output import console, print_facts
+from mbpo.errors import InputError
+
+if TYPE_CHECKING:
+    from mbpo.runs.task_request import TaskRequest
+    from mbpo.runs.task_run import Progress
+
+
+def environment_options(environment: str, variant: str | None, words: Sequence[str]) -> dict[str, Any]:
+    """Constructor arguments: those of the variant, then each `key=value`, values as JSON where they are."""
+    from mbpo.environments.variants import variant_options
+
+    options = {} if variant is None else variant_options(environment, variant)
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise InputError(f"--env-option {word}: expected key=value")
+        try:
+            options[key] = json.loads(text)
+        except ValueError:
+            options[key] = text
+    return options
+
+
+def folder_for(request: TaskRequest) -> str:
+    """`runs/Hopper-v5-paper-seed0`."""
+    task = request.options.get("system", request.environment)
+    name = re.sub(r"[^\w.-]+", "-", Path(str(task)).stem if "system" in request.options else str(task))
+    return str(Path("runs") / f"{name}-{request.preset}-seed{request.seed}")
+
+
+def train_with_display(request: TaskRequest, folder: str, command: list[str]) -> dict[str, Any]:
+    """Train with a live display on standard error; returns the result."""
+    os.environ.setdefault("PJRT_NPROC", str(len(os.sched_getaffinity(0))))
+    from mbpo.core.threads import keep_compiled_programs
+    from mbpo.runs.task_run import train_task
+
+    keep_compiled_programs()
+    with _Display(request.environment) as display:
+        return train_task(request, Path(folder), display.show, command)
+
+
+class _Display:
+    """A bar with steps, return, model error, updates a second and the time left."""
+
+    def __init__(self, task: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[facts]}"),
+        )
+        self._console = Console(stderr=True, highlight=False)
+        self._bar = Progress(*columns, console=self._console, transient=True)
+        self._line = self._bar.add_task(task, total=None, facts="")
+        self._task, self._returned = task, ""
+        self._updates, self._since = 0, time.monotonic()
+
+    def __enter__(self) -> _Display:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Move the bar; at an evaluation also print a line."""
+        record = progress.record
+        if record is not None:
+            self._returned = self._facts(record)
+            self._console.print(f"{self._task} step {progress.done}: {self._returned}")
+        self._bar.update(
+            self._line,
+            completed=progress.done,
+            total=progress.total,
+            description=f"{self._task} {progress.doing}",
+            facts=self._returned,
+        )
+
+    def _facts(self, record: dict[str, Any]) -> str:
+        now = time.monotonic()
+        speed = (record["updates"] - self._updates) / max(now - self._since, 1e-9)
+        self._updates, self._since = record["updates"], now
+        facts = [f"return {record['mean_return']:.1f}"]
+        if "exact" in record:
+            facts.append(f"excess cost {record['exact']['excess_cost']:.3g}")
+        if "model" in record:
+            facts.append(f"model error {min(record['model']['holdout_error']):.3g}")
+        return ", ".join([*facts, f"{speed:.0f} updates/s"])
+
+
+def print_task_result(result: dict[str, Any], folder: str) -> None:
+    """The facts of a training, for people."""
+    facts = [
+        ("real steps", str(result["steps"])),
+        ("agent updates", str(result["updates"])),
+        ("mean return", f"{result['mean_return']:.1f} over {len(result['returns'])} episodes"),
+        ("best mean return", f"{max(result['curve']['mean_return']):.1f}"),
+    ]
+    if "exact" in result:
+        exact = result["exact"]
+        facts.append(("excess cost J/J* - 1", f"{exact['excess_cost']:.3g} +- {exact['standard_error']:.1g}"))
+        if "one_step_error" in exact:
+            facts.append(("model error over noise floor", f"{exact['one_step_error']:.3f}"))
+    facts.append(("kept in", folder))
+    print_facts(console(), f"{result['preset']} on {result['environment']}", facts)
+    print(f"next: mbpo evaluate {folder}, mbpo report {folder}", file=sys.stderr)

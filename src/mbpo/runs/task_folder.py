@@ -1,0 +1,123 @@
+"""The files of a run on a control task.
+
+- `config.json`: the request, the command, versions, platform and devices
+- `metrics.jsonl`: one JSON object for each evaluation, the same bytes however often the run was interrupted
+- `timings.jsonl`: seconds spent in each stage up to each evaluation
+- `events/`: the same for TensorBoard
+- `checkpoints/`: everything needed to go on
+- `policy.safetensors`, `result.json`: once the run is complete
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from mbpo.errors import InputError
+from mbpo.runs.folder import check_writable, provenance
+from mbpo.runs.metrics import read_metrics
+from mbpo.runs.plain import plain
+
+if TYPE_CHECKING:
+    from mbpo.runs.task_request import TaskRequest
+
+KIND = "task"
+LOCK = ".lock"
+
+
+def check_free(folder: Path, request: TaskRequest) -> None:
+    """Raise InputError when `folder` holds another run than `request`, or anything else, or cannot be written."""
+    if (folder / "config.json").exists():
+        _check_same(folder, read_config(folder)["request"], plain(dataclasses.asdict(request)))
+    elif folder.is_dir() and any(each.name != LOCK for each in folder.iterdir()):
+        raise InputError(f"{folder} is not empty and not a run, expected a new or empty directory")
+    check_writable(folder)
+
+
+def open_folder(folder: Path, request: TaskRequest, command: list[str]) -> None:
+    """Make `folder` the place of `request`, unless it is already."""
+    check_free(folder, request)
+    if not (folder / "config.json").exists():
+        config = {"kind": KIND, "request": plain(dataclasses.asdict(request)), **provenance(command)}
+        write_whole(folder / "config.json", (json.dumps(config, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json`; raises InputError when `folder` holds no run on a control task."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except OSError:
+        raise InputError(f"{folder} is not a run: it has no config.json") from None
+    except ValueError as error:
+        raise InputError(f"{folder / 'config.json'} cannot be read: {error}") from None
+    if not isinstance(config, dict) or config.get("kind") != KIND:
+        raise InputError(f"{folder} is not a run on a control task")
+    return config
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """`result.json` of a complete run, else None."""
+    try:
+        return json.loads((folder / "result.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / 'result.json'} cannot be read: {error}") from None
+
+
+def write_result(folder: Path, request: TaskRequest) -> dict[str, Any]:
+    """Write what `mbpo train --json` prints, from the metrics; returns it."""
+    records = read_metrics(folder / "metrics.jsonl")
+    last = records[-1]
+    result = {
+        "environment": request.environment,
+        "preset": request.preset,
+        "seed": request.seed,
+        "steps": request.steps,
+        "updates": last["updates"],
+        "mean_return": last["mean_return"],
+        "returns": last["returns"],
+        "lengths": last["lengths"],
+        "curve": {
+            "env_steps": [each["env_steps"] for each in records],
+            "mean_return": [each["mean_return"] for each in records],
+        },
+    }
+    if "exact" in last:
+        result["exact"] = last["exact"]
+    write_whole(folder / "result.json", (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
+    return result
+
+
+def write_policy(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+    """The actor alone, for whoever uses it."""
+    write_whole(folder / "policy.safetensors", save({name: np.array(a) for name, a in arrays.items()}))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write `path` so that it is complete or as it was."""
+    hidden = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(hidden, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(hidden, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _check_same(folder: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:
+    flat = [{**each, **each["settings"]} for each in (found, asked)]
+    for name in flat[1]:
+        if name != "settings" and flat[0].get(name) != flat[1][name]:
+            raise InputError(
+                f"{folder} holds a run with {name} {flat[0].get(name)!r}, not {flat[1][name]!r}, expected a new or "
+                "empty directory"
+            )

@@ -1,0 +1,298 @@
+"""Training on a control task, into a folder from which the same request goes on after any interruption."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mbpo.core.buffer import Ring
+from mbpo.core.host_loop import Episode, HostRound, HostWorld, example_of, mbpo_on_host
+from mbpo.core.loop import RunState, start_from
+from mbpo.core.plan import Replay
+from mbpo.deep.ensemble import Ensemble
+from mbpo.deep.sac import mean_action
+from mbpo.environments import GymnasiumEnvironment, make
+from mbpo.environments.faults import EnvironmentFault
+from mbpo.environments.linear_quadratic import LinearQuadraticTask
+from mbpo.environments.termination import agreement
+from mbpo.errors import InputError
+from mbpo.runs.checkpoint import flatten, read_checkpoint, restore, write_checkpoint
+from mbpo.runs.evaluation import evaluate
+from mbpo.runs.events import EventsWriter
+from mbpo.runs.exact_truth import ROWS, exact_excess, one_step_error
+from mbpo.runs.lock import run_lock
+from mbpo.runs.metrics import MetricsFile
+from mbpo.runs.task_folder import check_free, open_folder, read_result, write_policy, write_result
+from mbpo.runs.task_parts import assemble
+from mbpo.runs.task_request import TaskRequest
+
+LEAST_PAUSE = 3.0  # seconds from one checkpoint to the next
+SHARE = 0.05  # of the time that checkpoints may take
+WRONG = 0.01  # share of real transitions on which a termination rule may be at odds with the task
+MAY_BE_INFINITE = (".model.holdout_error",)
+
+
+class Progress(NamedTuple):
+    """What a watcher is told after every real step: steps done and wanted, what the run is doing in words, and at an
+    evaluation the record just written."""
+
+    done: int
+    total: int
+    doing: str
+    record: dict[str, Any] | None
+
+
+@dataclass
+class Tally:
+    """Sums since the last record, and of the running episode; plain numbers, so that a checkpoint can hold them."""
+
+    episode_return: float = 0.0
+    finished_returns: tuple[float, ...] = ()
+    episodes: int = 0
+    ratio_sum: float = 0.0
+    rounds: int = 0
+
+    def count(self, done: HostRound) -> None:
+        """Take one round in."""
+        transition = done.transition
+        self.episode_return += float(transition.reward)
+        if transition.terminal or transition.truncated:
+            self.finished_returns = (*self.finished_returns, self.episode_return)
+            self.episode_return, self.episodes = 0.0, self.episodes + 1
+        if done.realised_ratio is not None:
+            self.ratio_sum += float(done.realised_ratio)
+            self.rounds += 1
+
+    def clear(self) -> None:
+        """Begin anew after a record."""
+        self.finished_returns, self.ratio_sum, self.rounds = (), 0.0, 0
+
+
+def train_task(
+    request: TaskRequest, folder: Path, watch: Callable[[Progress], None], command: list[str]
+) -> dict[str, Any]:
+    """The result of `request`, trained in `folder` from where it stands; a run that is complete is only read.
+
+    Raises InputError when the task cannot be trained on, when `folder` holds anything else, and when training has to
+    stop; the last good checkpoint then stays.
+    """
+    run = _Run(request, folder, watch)  # refuses what cannot be trained before anything is written
+    check_free(folder, request)
+    with run_lock(folder):
+        open_folder(folder, request, command)
+        found = read_result(folder)
+        return run.finish() if found is None else found
+
+
+class _Run:
+    """A run in progress."""
+
+    def __init__(self, request: TaskRequest, folder: Path, watch: Callable[[Progress], None]) -> None:
+        self.request, self.folder, self.watch = request, folder, watch
+        self.environment = self._make()
+        self.judge = self._make()
+        self.parts, self.plan = assemble(request.settings, self.environment, request.steps)
+        self.mean_action = jax.jit(mean_action)
+        self.tally = Tally()
+        self.seconds: dict[str, float] = {}
+        self.state: RunState
+        self._last_write, self._pause = time.monotonic(), LEAST_PAUSE
+        self.checkpointed: int | None = None
+
+    def _make(self) -> GymnasiumEnvironment:
+        return make(self.request.environment, self.request.options, self.request.termination)
+
+    def _open(self) -> None:
+        """From the newest checkpoint, or from the start."""
+        key = jax.random.key(self.request.seed)
+        self.state = start_from(self.parts, self.plan, None, example_of(self.environment), key)
+        checkpoint = read_checkpoint(self.folder)
+        episode, position, timings, step = None, 0, 0, None
+        if checkpoint is not None:
+            facts, step = checkpoint.facts, checkpoint.step
+            position, timings = facts["metrics_bytes"], facts["timings_bytes"]
+            tally = facts["tally"]
+            self.tally = Tally(**{**tally, "finished_returns": tuple(tally["finished_returns"])})
+            self.state, actions = _unpacked(self.state, dict(checkpoint.arrays))
+            episode = Episode(facts["episode"], tuple(actions))
+        self.metrics = MetricsFile.resume(self.folder / "metrics.jsonl", position)
+        self.timings = MetricsFile.resume(self.folder / "timings.jsonl", timings)
+        self.events = EventsWriter(self.folder / "events", 0 if step is None else step + 1)
+        self.world = HostWorld(self.environment, self.request.seed, episode)
+        self.checkpointed = step
+
+    def finish(self) -> dict[str, Any]:
+        """Train to the end; returns the result."""
+        self._open()
+        try:
+            for done in self._rounds():
+                self._after(done)
+        except EnvironmentFault as error:
+            raise InputError(f"{error}; {self._stopped()}") from None
+        finally:
+            self.metrics.close()
+            self.timings.close()
+            self.events.close()
+        write_policy(self.folder, flatten(self.state.policy.actor))
+        return write_result(self.folder, self.request)
+
+    def _rounds(self) -> Iterator[HostRound]:
+        key = jax.random.key(self.request.seed)
+        return mbpo_on_host(self.parts, self.plan, self.world, key, self.state)
+
+    def _after(self, done: HostRound) -> None:
+        """Check, count, record, report and checkpoint one round."""
+        self.state = done.state
+        step, settings = int(done.state.clock.env_steps), self.request.settings
+        self._check_finite(step, done)
+        self.tally.count(done)
+        for stage, seconds in done.seconds.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        if step == settings.warmup_steps:
+            self._check_rule()
+        last = step == self.request.steps
+        due = step > settings.warmup_steps and (step % settings.evaluate_every == 0 or last)
+        record = self._record(done) if due else None
+        doing = "warming up" if step < settings.warmup_steps else "training"
+        self.watch(Progress(step, self.request.steps, doing, record))
+        if last or time.monotonic() - self._last_write >= self._pause:
+            self._checkpoint(step)
+
+    def _check_finite(self, step: int, done: HostRound) -> None:
+        if done.update is None:
+            return
+        for name, value in done.update._asdict().items():
+            if not np.isfinite(value):
+                raise InputError(
+                    f"{name.replace('_', ' ')} is {float(value)} after step {step}, expected a finite number: lower "
+                    f"agent_learning_rate or reward_scale; {self._stopped()}"
+                )
+
+    def _stopped(self) -> str:
+        kept = "nothing is kept" if self.checkpointed is None else f"step {self.checkpointed} is kept"
+        return (
+            f"the run stopped, its checkpoint of {kept}" if self.checkpointed else f"the run stopped, {kept}"
+        )
+
+    def _check_rule(self) -> None:
+        """The rule by which the model ends episodes must agree with what the task did in the warm-up."""
+        rule: Any = getattr(self.parts.model, "termination", None)
+        if rule is None:
+            return
+        count = int(self.state.real.size)
+        rows = jax.tree.map(lambda leaf: np.asarray(leaf[:count]), self.state.real.data)
+        wrong, first = agreement(rule, rows.observation, rows.action, rows.next_observation, rows.terminal)
+        if wrong > WRONG * count:
+            raise InputError(
+                f"the termination rule is at odds with {self.request.environment} on {wrong} of {count} real "
+                f"transitions (first: step {first + 1}), expected agreement; give the right rule with --termination"
+            )
+
+    def _record(self, done: HostRound) -> dict[str, Any]:
+        """Evaluate, and write what is worth knowing."""
+        settings, state = self.request.settings, done.state
+        began = time.perf_counter()
+        found = evaluate(self.judge, self._mean_policy(), settings.evaluation_episodes, self.request.seed)
+        self.seconds["evaluate"] = time.perf_counter() - began
+        tally, batches = self.tally, self.plan.batches
+        assert isinstance(batches, Replay)
+        record: dict[str, Any] = {
+            "env_steps": int(state.clock.env_steps),
+            "updates": int(state.clock.updates),
+            **found.to_json(),
+            "training_returns": list(tally.finished_returns),
+            "episodes": tally.episodes,
+            "realised_ratio": tally.ratio_sum / max(tally.rounds, 1),
+            "agent": {name: float(value) for name, value in done.update._asdict().items()},
+        }
+        if batches.branches is not None:
+            record["rollout_length"] = int(batches.branches.length(state.clock.env_steps))
+            record["imagined"] = int(state.imagined.size)
+        if hasattr(state.model, "holdout_error"):
+            record["model"] = {
+                "holdout_error": [float(each) for each in state.model.holdout_error],
+                "elites": [int(each) for each in state.model.elites],
+                "epochs": int(state.model.epochs),
+            }
+        task = self.judge.gym.unwrapped
+        if isinstance(task, LinearQuadraticTask):
+            record["exact"] = self._exact(task)
+        self.metrics.append(record)
+        self.timings.append({"env_steps": record["env_steps"], "seconds": self.seconds})
+        self.events.write(record["env_steps"], {**record, "seconds": self.seconds})
+        self.seconds = {}
+        tally.clear()
+        return record
+
+    def _exact(self, task: LinearQuadraticTask) -> dict[str, Any]:
+        """The mean policy against the optimum, and the ensemble's one-step error on the newest real rows."""
+        state = self.state
+        found = exact_excess(task, state.policy.actor, self.request.seed)
+        if isinstance(self.parts.model, Ensemble):
+            size = int(state.real.size)
+            newest = slice(max(size - ROWS, 0), size)
+            rows, actions = (np.asarray(each[newest]) for each in state.real.data[:2])
+            found["one_step_error"] = one_step_error(task, self.parts.model, state.model, rows, actions)
+        return found
+
+    def _mean_policy(self) -> Callable[[np.ndarray], np.ndarray]:
+        actor = self.state.policy.actor
+        return lambda observation: np.asarray(self.mean_action(actor, observation[None]))[0]
+
+    def _checkpoint(self, step: int) -> None:
+        began = time.monotonic()
+        facts = {
+            "metrics_bytes": self.metrics.sync(),
+            "timings_bytes": self.timings.sync(),
+            "episode": self.world.episode.number,
+            "tally": {
+                **dataclasses.asdict(self.tally),
+                "finished_returns": list(self.tally.finished_returns),
+            },
+        }
+        arrays = _packed(self.state, self.world.episode)
+        write_checkpoint(self.folder, step, arrays, facts, allow_nonfinite=MAY_BE_INFINITE)
+        self.checkpointed = step
+        self._last_write = time.monotonic()
+        self._pause = max(LEAST_PAUSE, (self._last_write - began) / SHARE)
+
+
+def _packed(state: RunState, episode: Episode) -> dict[str, np.ndarray]:
+    """Every array of `state`, rings without their unused places, and the actions of the running episode."""
+    arrays = flatten(state._replace(real=_filled(state.real), imagined=_filled(state.imagined)))
+    size = state.real.data.action.shape[1]
+    arrays["episode_actions"] = np.array(episode.actions, np.float32).reshape(-1, size)
+    return arrays
+
+
+def _filled(ring: Ring) -> Ring:
+    return ring._replace(data=jax.tree.map(lambda leaf: np.asarray(leaf)[: int(ring.size)], ring.data))
+
+
+def _unpacked(example: RunState, arrays: dict[str, np.ndarray]) -> tuple[RunState, np.ndarray]:
+    """The state of `example`'s shapes that `_packed` wrote, and the actions of its episode."""
+    actions = arrays.pop("episode_actions")
+    rings = {}
+    for name in ("real", "imagined"):
+        size = int(arrays[f".{name}.size"])
+        ring: Ring = getattr(example, name)
+        shapes = jax.tree.map(
+            lambda leaf, size=size: jax.ShapeDtypeStruct(
+                (size, *leaf.shape[1:]), leaf.dtype, weak_type=False
+            ),
+            ring.data,
+        )
+        rings[name] = ring._replace(data=shapes)
+    state = restore(example._replace(**rings), arrays)
+    for name in rings:
+        ring, full = getattr(state, name), getattr(example, name)
+        data = jax.tree.map(lambda whole, part: whole.at[: part.shape[0]].set(part), full.data, ring.data)
+        state = state._replace(**{name: ring._replace(data=data)})
+    return state, actions
