@@ -25,6 +25,7 @@ from mbpo.cli.finite_horizon import add_finite_horizon
 from mbpo.cli.gradients import add_gradients
 from mbpo.cli.parser import Parser, add_verbs, reject_unknown
 from mbpo.cli.presets import add_presets
+from mbpo.cli.report import add_report
 from mbpo.cli.solve import add_solve
 from mbpo.cli.systems import add_systems
 from mbpo.cli.train import add_train
@@ -40,6 +41,7 @@ VERBS = (
     add_train,
     add_compare,
     add_evaluate,
+    add_report,
     add_video,
     add_presets,
     add_check_env,

@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from mbpo.core.buffer import Ring
 from mbpo.core.parts import Model
 from mbpo.core.types import Transition
-from mbpo.deep import ensemble_fit
+from mbpo.deep import adam, ensemble_fit
 from mbpo.deep.networks import Layers, forward, init_layers, truncated
 
 Rule = Callable[[Array, Array, Array], Array]
@@ -103,15 +102,11 @@ class Ensemble(Model):
             heads,
             unchanged[0],
             unchanged[1],
-            self.optimiser().init(heads),
+            adam.init(heads),
             jnp.arange(self.elites, dtype=jnp.int32),
             jnp.full(self.networks, jnp.inf, jnp.float32),
             jnp.int32(0),
         )
-
-    def optimiser(self) -> optax.GradientTransformation:
-        """Adam; its state survives from fit to fit."""
-        return optax.adam(self.learning_rate)
 
     def fit(self, state: EnsembleState, real: Ring, key: PRNGKeyArray) -> EnsembleState:
         return ensemble_fit.fit(self, state, real, key)

@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from mbpo.core.buffer import Ring, held
+from mbpo.deep import adam
 
 if TYPE_CHECKING:
     from mbpo.deep.ensemble import Ensemble, EnsembleState, Heads
@@ -149,8 +150,7 @@ def _epoch(part: Ensemble, table: Table, split: Split, done: Fit, key: PRNGKeyAr
         rows = split.order[split.holdout + split.bootstrap[:, place]]
         taken = jax.tree.map(lambda leaf: leaf[rows], table)
         gradient = jax.grad(loss, argnums=1)(part, heads, taken, inside)
-        change, optimiser = part.optimiser().update(gradient, optimiser, heads)
-        return optax.apply_updates(heads, change), optimiser  # type: ignore[return-value]
+        return adam.step(gradient, optimiser, heads, part.learning_rate)
 
     heads, optimiser = jax.lax.fori_loop(0, batches, descend, (done.heads, done.optimiser))
     error = holdout_error(part, heads, table, split)

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from mbpo.core.parts import Agent
 from mbpo.core.types import Experience, Transition
+from mbpo.deep import adam
 from mbpo.deep.networks import Layers, forward, glorot, init_layers
 
 LOG_STD_RANGE = (-20.0, 2.0)
@@ -63,7 +63,6 @@ class SoftActorCritic(Agent):
         twins = [init_layers(each, (n + m, *self.hidden, 1), glorot) for each in critic_keys]
         critics = jax.tree.map(lambda *leaves: jnp.stack(leaves), *twins)
         log_temperature = jnp.float32(0)
-        adam = self._adam()
         return SACState(
             actor,
             critics,
@@ -133,12 +132,8 @@ class SoftActorCritic(Agent):
         soft = following - temperature * log_prob
         return self.reward_scale * rows.reward + self.discount * goes_on * soft
 
-    def _adam(self) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate)
-
     def _adam_step(self, gradient: Any, optimiser: Any, parameters: Any) -> tuple[Any, Any]:
-        change, optimiser = self._adam().update(gradient, optimiser, parameters)
-        return optax.apply_updates(parameters, change), optimiser
+        return adam.step(gradient, optimiser, parameters, self.learning_rate)
 
 
 def distribution(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
 
 from mbpo.errors import InputError
 from mbpo.runs.evaluation import episode_seed
@@ -43,7 +42,9 @@ def film(
     target.parent.mkdir(parents=True, exist_ok=True)
     hidden = target.with_name(f".{os.getpid()}{target.name}")
     try:
-        imageio.mimwrite(hidden, [np.asarray(frame) for frame in frames], fps=rate)
+        with warnings.catch_warnings():  # the encoder is a process of its own, which never touches JAX
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+            imageio.mimwrite(hidden, frames, fps=rate)
         os.replace(hidden, target)
     finally:
         hidden.unlink(missing_ok=True)

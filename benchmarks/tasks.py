@@ -1,0 +1,122 @@
+"""Training on control tasks over seeds: `python benchmarks/tasks.py NAME` runs or resumes, and writes tasks_NAME.json.
+
+Every run is an ordinary `mbpo train` into runs/benchmarks/, so an interrupted benchmark goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+FOLDER = HERE.parent / "runs" / "benchmarks"
+EPISODES = 5
+
+
+@dataclass(frozen=True)
+class Case:
+    """One command for each seed."""
+
+    target: str
+    preset: str
+    steps: int
+    seeds: tuple[int, ...]
+    options: tuple[str, ...] = ()
+
+    def folder(self, seed: int) -> Path:
+        """Where the run of `seed` lives."""
+        return FOLDER / f"{Path(self.target).name}-{self.preset}-{seed}"
+
+    def command(self, seed: int) -> list[str]:
+        """The arguments of `mbpo`."""
+        words = [
+            "train",
+            self.target,
+            "--preset",
+            self.preset,
+            "--steps",
+            str(self.steps),
+            "--seed",
+            str(seed),
+        ]
+        return [*words, *self.options]
+
+
+FIVE = (0, 1, 2, 3, 4)
+BENCHMARKS = {
+    "inverted_pendulum": [Case("InvertedPendulum-v5", each, 5000, FIVE) for each in ("paper", "sac")],
+    "linear_quadratic": [Case(each, "default", 10_000, (0, 1, 2)) for each in ("laplacian3", "pendulum")],
+    "hopper": [Case("Hopper-v5", "paper", 125_000, (0,))],
+}
+
+
+def main() -> None:
+    """Run one benchmark and record it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=sorted(BENCHMARKS))
+    parser.add_argument(
+        "--collect", action="store_true", help="record what the runs have reached, without training"
+    )
+    args = parser.parse_args()
+    rows = [_row(case, seed, not args.collect) for case in BENCHMARKS[args.name] for seed in case.seeds]
+    record = {
+        "command": f"python benchmarks/tasks.py {args.name}",
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "platform": platform.platform()},
+        "runs": [row for row in rows if row is not None],
+    }
+    target = HERE / f"tasks_{args.name}.json"
+    target.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"{target}: {len(record['runs'])} runs")
+
+
+def _row(case: Case, seed: int, train: bool) -> dict | None:
+    folder = case.folder(seed)
+    if train:
+        _mbpo(*case.command(seed), "--out", str(folder), "--json")
+    if not (folder / "metrics.jsonl").exists():
+        return None
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    timings = [json.loads(line)["seconds"] for line in (folder / "timings.jsonl").read_text().splitlines()]
+    stages = sorted({stage for each in timings for stage in each})
+    seconds = {stage: round(sum(each.get(stage, 0.0) for each in timings), 1) for stage in stages}
+    judged = json.loads(_mbpo("evaluate", str(folder), "--episodes", str(EPISODES), "--json"))
+    config = json.loads((folder / "config.json").read_text())
+    return {
+        "target": case.target,
+        "preset": case.preset,
+        "seed": seed,
+        "steps": judged["step"],
+        "evaluation": {name: judged[name] for name in ("mean_return", "returns", "lengths")},
+        "exact": judged.get("exact"),
+        "one_step_error": records[-1].get("exact", {}).get("one_step_error"),
+        "seconds": {**seconds, "total": round(sum(seconds.values()), 1)},
+        "env_steps": [each["env_steps"] for each in records],
+        "mean_return": [each["mean_return"] for each in records],
+        "excess_cost": [each["exact"]["excess_cost"] for each in records] if "exact" in records[-1] else None,
+        "versions": config["versions"],
+        "command": " ".join(["mbpo", *case.command(seed)]),
+    }
+
+
+def _mbpo(*words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "mbpo", *words], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return done.stdout
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+if __name__ == "__main__":
+    main()
