@@ -10,6 +10,7 @@ from mbpo.cli import compare as compare_verb
 from mbpo.cli import demo as demo_verb
 from mbpo.cli import doctor as doctor_verb
 from mbpo.cli import gradients as gradients_verb
+from mbpo.cli import report as report_verb
 from mbpo.cli import train as train_verb
 
 MODULES = {
@@ -18,6 +19,7 @@ MODULES = {
     "train": train_verb,
     "gradients": gradients_verb,
     "compare": compare_verb,
+    "report": report_verb,
     "demo": demo_verb,
     "doctor": doctor_verb,
 }

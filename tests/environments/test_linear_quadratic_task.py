@@ -14,6 +14,7 @@ from mbpo.environments.linear_quadratic import LinearQuadraticTask
 from mbpo.environments.true_model import TrueModel, noise_floor
 from mbpo.errors import InputError
 from mbpo.lqr import catalogue, exact
+from mbpo.lqr.reference import spectral_radius
 from mbpo.lqr.system import LinearQuadratic
 
 TWO = catalogue.get("double_integrator")
@@ -84,8 +85,11 @@ def test_every_system_in_the_catalogue_is_a_task(name):
         assert 0.3 < np.mean(cost) / task.optimum.cost < 3
         K = task.optimum.gain
         Sigma = np.asarray(exact.state_covariance(system, K))
-        np.testing.assert_allclose(task.action_limit, 5 * np.sqrt(np.diag(K @ Sigma @ K.T)), rtol=1e-6)
-        np.testing.assert_allclose(task.state_limit, 20 * np.sqrt(np.diag(Sigma)), rtol=1e-6)
+        limit = 4 * np.sqrt(np.diag(K @ Sigma @ K.T))
+        if spectral_radius(system.A) > 1:
+            limit = np.maximum(limit, 0.6 * np.abs(K) @ task.state_limit)
+        np.testing.assert_allclose(task.action_limit, limit, rtol=1e-6)
+        np.testing.assert_allclose(task.state_limit, 6 * np.sqrt(np.diag(Sigma)), rtol=1e-6)
 
 
 def test_leaving_the_limits_truncates():

@@ -47,7 +47,7 @@ def run_report(args: argparse.Namespace) -> None:
         return
     to = console()
     for sentence in sentences:
-        to.print(sentence, markup=False)
+        to.print(sentence, markup=False, soft_wrap=True)
     to.print(f"The page: {out}", markup=False, soft_wrap=True)
 
 
@@ -70,8 +70,11 @@ def _tasks(folders: Sequence[Path], out: Path) -> tuple[dict[str, Any], list[str
     runs = [read_task_run(folder) for folder in folders]
     write_task_report(out, runs)
     numbers = report_numbers(runs)
-    arms = [arm for task in numbers["tasks"] for arm in task["arms"]]
-    return numbers, [sentence for arm in arms for sentence in arm["findings"]]
+    sentences = []
+    for task in numbers["tasks"]:
+        sentences.append(task["title"])
+        sentences += [sentence for arm in task["arms"] for sentence in arm["findings"]]
+    return numbers, sentences
 
 
 def _gains(folders: Sequence[Path], out: Path) -> tuple[dict[str, Any], list[str]]:

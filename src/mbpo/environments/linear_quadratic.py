@@ -15,12 +15,14 @@ from mbpo.environments.excess import Excess, excess_of
 from mbpo.environments.optimal_spread import normal_draws, optimal_spread, root_of
 from mbpo.errors import InputError
 from mbpo.lqr import catalogue
-from mbpo.lqr.optimum import solve
+from mbpo.lqr.optimum import Optimum, solve
+from mbpo.lqr.reference import spectral_radius
 from mbpo.lqr.system import LinearQuadratic
 
 DEFAULT_LENGTH = 200
 ACTION_SPREADS = 4.0
 STATE_SPREADS = 6.0
+HELD = 0.6  # of the optimal action at the limits
 LARGEST_LIMIT = 1e30  # float32 holds the limit and what one step makes of it
 
 
@@ -32,8 +34,9 @@ class LinearQuadraticTask(gymnasium.Env[np.ndarray, np.ndarray]):
     `episode_length` steps (200, or the system's horizon) and when a coordinate leaves +-`state_limit`. A horizon's
     terminal cost is no reward (truncation bootstraps a value in its place): `info["terminal_cost"]` tells it.
 
-    system: a name in the catalogue, the path of a TOML file, or a `LinearQuadratic`. action_limit: scalar or `[m]`,
-    by default 4 standard deviations of the optimal action; state_limit: scalar or `[n]`, by default 6 of the state.
+    system: a name in the catalogue, the path of a TOML file, or a `LinearQuadratic`. state_limit: scalar or `[n]`, by
+    default 6 standard deviations of the state under the optimal policy; action_limit: scalar or `[m]`, by default 4
+    of the action, or more where an unstable system could not be brought back from the limits with so little.
     Raises `InputError` for a system without an optimum or an argument out of range.
     """
 
@@ -53,8 +56,9 @@ class LinearQuadraticTask(gymnasium.Env[np.ndarray, np.ndarray]):
         self.optimum = solve(self.system)
         self.episode_length = _length(episode_length, self.system.horizon)
         spread = optimal_spread(self.system, self.optimum, self.episode_length)
-        self.action_limit = _limit("action_limit", action_limit, ACTION_SPREADS * spread.action)
         self.state_limit = _limit("state_limit", state_limit, STATE_SPREADS * spread.state)
+        enough = _enough(self.system, self.optimum, self.state_limit, ACTION_SPREADS * spread.action)
+        self.action_limit = _limit("action_limit", action_limit, enough)
         self._start_root, self._noise_root = root_of(spread.start), root_of(self.system.W)
         n = self.system.state_dim
         self.observation_space = spaces.Box(-np.inf, np.inf, (n,), np.float32)
@@ -98,6 +102,19 @@ class LinearQuadraticTask(gymnasium.Env[np.ndarray, np.ndarray]):
     ) -> Excess:
         """The relative excess cost of `policy` (states `[B, n]` to physical actions `[B, m]`), see `excess_of`."""
         return excess_of(self.system, policy, samples, seed)
+
+
+def _enough(
+    system: LinearQuadratic, optimum: Optimum, state_limit: np.ndarray, least: np.ndarray
+) -> np.ndarray:
+    """An action limit with which every state within the limits can be brought back.
+
+    An unstable mode x' = a x + b u is held where |b u| >= (a - 1) |x|, about half of what the optimal gain asks for
+    (exactly a / (a + 1) of it when states cost nothing); a state beyond has no finite value, and a critic diverges.
+    """
+    if spectral_radius(system.A) <= 1:
+        return least
+    return np.maximum(least, HELD * np.abs(optimum.gain) @ state_limit)
 
 
 def _system(system: Any) -> LinearQuadratic:
