@@ -45,6 +45,7 @@ def test_recorded_episodes_are_those_of_the_world():
     assert found.lengths.tolist() == [30, 30]
     assert rows.observation.shape == (2, 50, 2)
     np.testing.assert_array_equal(rows.next_observation[:, :29], rows.observation[:, 1:30])
+    assert len(np.unique(rows.action[:, :30])) == 60
     assert rows.truncated.sum() == 2
     assert rows.truncated[:, 29].all()
     assert not found.ends.any()

@@ -12,18 +12,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mbpo.core.buffer import Ring
 from mbpo.core.host_loop import Episode, HostRound, HostWorld, example_of, mbpo_on_host
 from mbpo.core.loop import RunState, start_from
+from mbpo.core.parts import FittedModel
 from mbpo.core.plan import Replay
+from mbpo.deep.diagnostics import diagnose
 from mbpo.deep.ensemble import Ensemble
-from mbpo.deep.sac import mean_action
+from mbpo.deep.sac import SoftActorCritic, mean_action
 from mbpo.environments import GymnasiumEnvironment, make
 from mbpo.environments.faults import EnvironmentFault
 from mbpo.environments.linear_quadratic import LinearQuadraticTask
 from mbpo.environments.termination import agreement
 from mbpo.errors import InputError
-from mbpo.runs.checkpoint import flatten, read_checkpoint, restore, write_checkpoint
+from mbpo.runs.checkpoint import flatten, read_checkpoint, write_checkpoint
 from mbpo.runs.evaluation import evaluate
 from mbpo.runs.events import EventsWriter
 from mbpo.runs.exact_truth import ROWS, exact_excess, one_step_error
@@ -32,6 +33,7 @@ from mbpo.runs.metrics import MetricsFile
 from mbpo.runs.task_folder import check_free, open_folder, read_result, write_policy, write_result
 from mbpo.runs.task_parts import assemble
 from mbpo.runs.task_request import TaskRequest
+from mbpo.runs.task_state import packed, unpacked
 
 LEAST_PAUSE = 3.0  # seconds from one checkpoint to the next
 SHARE = 0.05  # of the time that checkpoints may take
@@ -120,7 +122,7 @@ class _Run:
             position, timings = facts["metrics_bytes"], facts["timings_bytes"]
             tally = facts["tally"]
             self.tally = Tally(**{**tally, "finished_returns": tuple(tally["finished_returns"])})
-            self.state, actions = _unpacked(self.state, dict(checkpoint.arrays))
+            self.state, actions = unpacked(self.state, dict(checkpoint.arrays))
             episode = Episode(facts["episode"], tuple(actions))
         self.metrics = MetricsFile.resume(self.folder / "metrics.jsonl", position)
         self.timings = MetricsFile.resume(self.folder / "timings.jsonl", timings)
@@ -221,6 +223,10 @@ class _Run:
                 "elites": [int(each) for each in state.model.elites],
                 "epochs": int(state.model.epochs),
             }
+        if settings.diagnose:
+            began = time.perf_counter()
+            record["diagnostics"] = self._diagnostics(record["env_steps"])
+            self.seconds["diagnose"] = time.perf_counter() - began
         task = self.judge.gym.unwrapped
         if isinstance(task, LinearQuadraticTask):
             record["exact"] = self._exact(task)
@@ -230,6 +236,15 @@ class _Run:
         self.seconds = {}
         tally.clear()
         return record
+
+    def _diagnostics(self, step: int) -> dict[str, Any]:
+        """What only the simulator can tell, from episodes that the step and the seed decide."""
+        state, agent = self.state, self.parts.agent
+        assert isinstance(agent, SoftActorCritic)
+        model = None if self.parts.model is None else FittedModel(self.parts.model, state.model)
+        imagined = None if model is None else state.imagined
+        seed = int(np.random.SeedSequence([self.request.seed, step]).generate_state(1)[0] >> 1)
+        return diagnose(self.judge, model, agent, state.policy, imagined, seed)
 
     def _exact(self, task: LinearQuadraticTask) -> dict[str, Any]:
         """The mean policy against the optimum, and the ensemble's one-step error on the newest real rows."""
@@ -257,42 +272,8 @@ class _Run:
                 "finished_returns": list(self.tally.finished_returns),
             },
         }
-        arrays = _packed(self.state, self.world.episode)
+        arrays = packed(self.state, self.world.episode)
         write_checkpoint(self.folder, step, arrays, facts, allow_nonfinite=MAY_BE_INFINITE)
         self.checkpointed = step
         self._last_write = time.monotonic()
         self._pause = max(LEAST_PAUSE, (self._last_write - began) / SHARE)
-
-
-def _packed(state: RunState, episode: Episode) -> dict[str, np.ndarray]:
-    """Every array of `state`, rings without their unused places, and the actions of the running episode."""
-    arrays = flatten(state._replace(real=_filled(state.real), imagined=_filled(state.imagined)))
-    size = state.real.data.action.shape[1]
-    arrays["episode_actions"] = np.array(episode.actions, np.float32).reshape(-1, size)
-    return arrays
-
-
-def _filled(ring: Ring) -> Ring:
-    return ring._replace(data=jax.tree.map(lambda leaf: np.asarray(leaf)[: int(ring.size)], ring.data))
-
-
-def _unpacked(example: RunState, arrays: dict[str, np.ndarray]) -> tuple[RunState, np.ndarray]:
-    """The state of `example`'s shapes that `_packed` wrote, and the actions of its episode."""
-    actions = arrays.pop("episode_actions")
-    rings = {}
-    for name in ("real", "imagined"):
-        size = int(arrays[f".{name}.size"])
-        ring: Ring = getattr(example, name)
-        shapes = jax.tree.map(
-            lambda leaf, size=size: jax.ShapeDtypeStruct(
-                (size, *leaf.shape[1:]), leaf.dtype, weak_type=False
-            ),
-            ring.data,
-        )
-        rings[name] = ring._replace(data=shapes)
-    state = restore(example._replace(**rings), arrays)
-    for name in rings:
-        ring, full = getattr(state, name), getattr(example, name)
-        data = jax.tree.map(lambda whole, part: whole.at[: part.shape[0]].set(part), full.data, ring.data)
-        state = state._replace(**{name: ring._replace(data=data)})
-    return state, actions

@@ -98,7 +98,9 @@ def load(directory: str | os.PathLike[str]) -> TrainedPolicy:
         step = checkpoint.step
         named = checkpoint.arrays.items()
         arrays = {
-            name.removeprefix(IN_CHECKPOINT): array for name, array in named if name.startswith(f"{IN_CHECKPOINT}[")
+            name.removeprefix(IN_CHECKPOINT): array
+            for name, array in named
+            if name.startswith(f"{IN_CHECKPOINT}[")
         }
     return TrainedPolicy(folder, request, step, _layers(folder, arrays))
 

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mbpo.errors import InputError
 from mbpo.runs.evaluation import episode_seed
@@ -44,7 +45,7 @@ def film(
     try:
         with warnings.catch_warnings():  # the encoder is a process of its own, which never touches JAX
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-            imageio.mimwrite(hidden, frames, fps=rate)
+            imageio.mimwrite(hidden, list[Any](frames), fps=rate)
         os.replace(hidden, target)
     finally:
         hidden.unlink(missing_ok=True)

@@ -1,0 +1,47 @@
+"""The state of a run as named arrays, and back: rings without their unused places, the running episode's actions."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from mbpo.core.buffer import Ring
+from mbpo.core.host_loop import Episode
+from mbpo.core.loop import RunState
+from mbpo.runs.checkpoint import flatten, restore
+
+ACTIONS = "episode_actions"
+
+
+def packed(state: RunState, episode: Episode) -> dict[str, np.ndarray]:
+    """Every array of `state`, rings without their unused places, and the actions of the running episode."""
+    arrays = flatten(state._replace(real=_filled(state.real), imagined=_filled(state.imagined)))
+    size = state.real.data.action.shape[1]
+    arrays[ACTIONS] = np.array(episode.actions, np.float32).reshape(-1, size)
+    return arrays
+
+
+def _filled(ring: Ring) -> Ring:
+    return ring._replace(data=jax.tree.map(lambda leaf: np.asarray(leaf)[: int(ring.size)], ring.data))
+
+
+def unpacked(example: RunState, arrays: dict[str, np.ndarray]) -> tuple[RunState, np.ndarray]:
+    """The state of `example`'s shapes that `packed` wrote, and the actions of its episode."""
+    actions = arrays.pop(ACTIONS)
+    rings = {}
+    for name in ("real", "imagined"):
+        size = int(arrays[f".{name}.size"])
+        ring: Ring = getattr(example, name)
+        shapes = jax.tree.map(
+            lambda leaf, size=size: jax.ShapeDtypeStruct(
+                (size, *leaf.shape[1:]), leaf.dtype, weak_type=False
+            ),
+            ring.data,
+        )
+        rings[name] = ring._replace(data=shapes)
+    state = restore(example._replace(**rings), arrays)
+    for name in rings:
+        ring, full = getattr(state, name), getattr(example, name)
+        data = jax.tree.map(lambda whole, part: whole.at[: part.shape[0]].set(part), full.data, ring.data)
+        state = state._replace(**{name: ring._replace(data=data)})
+    return state, actions
