@@ -154,7 +154,7 @@ def _parsed(key: str, text: str, kind: Any) -> Any:
 
 
 def _whole(text: str) -> int:
-    value = float(text)
+    value = _number(text)
     if value != int(value):
         raise ValueError
     return int(value)

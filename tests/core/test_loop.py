@@ -80,8 +80,8 @@ def test_the_clock_counts_and_real_data_arrive_in_order():
     assert state.real.size == plan.total_env_steps == state.clock.env_steps
     rows = state.real.data
     np.testing.assert_array_equal(rows.next_observation[:-1], rows.observation[1:])
-    # 4 branches of 2 steps a round, up to the 16 that two fits imagine
-    np.testing.assert_array_equal(info.imagined_size, np.minimum(8 * np.arange(1, 7), 16))
+    # 4 branches of 2 steps a round, up to the 24 places of two fits at the longest
+    np.testing.assert_array_equal(info.imagined_size, np.minimum(8 * np.arange(1, 7), 24))
 
 
 def test_branches_start_at_real_states_and_stay_finite():

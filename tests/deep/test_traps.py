@@ -28,7 +28,7 @@ def marked(ratio):
 
     Branches are imagined at steps 7, 10, 13 and 16: of 1, 1, 2 and 3 steps at ratio 0.3, of 2 at 0.
     """
-    branches = Branches(GROWING if ratio == 0.3 else constant(2.0), COUNT, longest=3, retain=2)
+    branches = Branches(GROWING if ratio == 0.3 else constant(2.0), COUNT, longest=3, retain=2, varies=True)
     return rounds_of(Parts(None, Marking(), Counting()), ratio, branches)
 
 

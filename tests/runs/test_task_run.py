@@ -59,7 +59,9 @@ def test_a_run_leaves_what_it_promises(whole):
     assert [each["updates"] for each in records] == [20, 40, 60]
     assert records[-1]["rollout_length"] == 3
     assert result["mean_return"] == records[-1]["mean_return"] == np.mean(records[-1]["returns"])
-    assert set(records[-1]["exact"]) == {"excess_cost", "standard_error", "optimal_cost", "one_step_error"}
+    assert set(records[-1]["exact"]) == {
+        "excess_cost", "standard_error", "optimal_cost", "one_step_error", "critic_error",
+    }  # fmt: skip
     assert records[-1]["exact"]["one_step_error"] > 1
     assert json.loads((folder / "result.json").read_text()) == result
     finished = [value for each in records for value in each["training_returns"]]

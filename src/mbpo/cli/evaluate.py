@@ -8,6 +8,7 @@ import os
 from mbpo.cli.option_types import whole
 from mbpo.cli.output import console, print_facts, print_json, progress_bar
 from mbpo.cli.parser import Verbs, add_json, add_verb
+from mbpo.cli.train_task import excess_text
 
 MOST_EPISODES = 100_000
 LARGEST_SEED = 2**31 - 1
@@ -65,6 +66,5 @@ def run_evaluate(args: argparse.Namespace) -> None:
         ("mean length", f"{np.mean(lengths):.1f}"),
     ]
     if "exact" in result:
-        exact = result["exact"]
-        facts.append(("excess cost J/J* - 1", f"{exact['excess_cost']:.3g} +- {exact['standard_error']:.1g}"))
+        facts.append(("excess cost J/J* - 1", excess_text(result["exact"])))
     print_facts(console(), f"{args.folder} on {trained.environment}", facts)

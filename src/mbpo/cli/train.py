@@ -112,6 +112,8 @@ def _task_request(args: argparse.Namespace) -> TaskRequest:
 
     if args.steps is None:
         raise InputError("--steps is required for a Gymnasium task: real steps, warm-up included")
+    if args.seed < 0:
+        raise InputError(f"--seed: expected a whole number of at least 0, got {args.seed}")
     environment = args.target if _is_id(args.target) else LINEAR_QUADRATIC
     options = environment_options(environment, args.variant, args.env_option or [])
     if environment != args.target:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -44,13 +45,25 @@ def folder_for(request: TaskRequest) -> str:
 
 def train_with_display(request: TaskRequest, folder: str, command: list[str]) -> dict[str, Any]:
     """Train with a live display on standard error; returns the result."""
-    os.environ.setdefault("PJRT_NPROC", str(len(os.sched_getaffinity(0))))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("PJRT_NPROC", str(cores))  # one thread a core is fastest for products this size
+    _say_which_task(request)
     from mbpo.core.threads import keep_compiled_programs
     from mbpo.runs.task_run import train_task
 
     keep_compiled_programs()
     with _Display(request.environment) as display:
         return train_task(request, Path(folder), display.show, command)
+
+
+def _say_which_task(request: TaskRequest) -> None:
+    """Where the paper's task is a variant that was not asked for, say so."""
+    from mbpo.environments.variants import VARIANTS
+
+    variants = VARIANTS.get(request.environment, {})
+    if request.preset == "paper" and variants and not request.options:
+        name = next(iter(variants))
+        print(f"published returns of {request.environment} belong to --variant {name}", file=sys.stderr)
 
 
 class _Display:
@@ -100,7 +113,7 @@ class _Display:
         self._updates, self._since = record["updates"], now
         facts = [f"return {record['mean_return']:.1f}"]
         if "exact" in record:
-            facts.append(f"excess cost {record['exact']['excess_cost']:.3g}")
+            facts.append(f"excess cost {excess_text(record['exact'])}")
         if "model" in record:
             facts.append(f"model error {min(record['model']['holdout_error']):.3g}")
         return ", ".join([*facts, f"{speed:.0f} updates/s"])
@@ -116,9 +129,18 @@ def print_task_result(result: dict[str, Any], folder: str) -> None:
     ]
     if "exact" in result:
         exact = result["exact"]
-        facts.append(("excess cost J/J* - 1", f"{exact['excess_cost']:.3g} +- {exact['standard_error']:.1g}"))
+        facts.append(("excess cost J/J* - 1", excess_text(exact)))
         if "one_step_error" in exact:
             facts.append(("model error over noise floor", f"{exact['one_step_error']:.3f}"))
+        if exact.get("critic_error") is not None:
+            facts.append(("critic against the exact Q: 1 - R^2", f"{exact['critic_error']:.3f}"))
     facts.append(("kept in", folder))
     print_facts(console(), f"{result['preset']} on {result['environment']}", facts)
     print(f"next: mbpo evaluate {folder}, mbpo report {folder}", file=sys.stderr)
+
+
+def excess_text(exact: dict[str, Any]) -> str:
+    """An excess cost with its standard error, in words where it is infinite."""
+    value, error = exact["excess_cost"], exact["standard_error"]
+    finite = value is not None and math.isfinite(value)
+    return f"{value:.3g} +- {error:.1g}" if finite else "infinite (does not stabilise)"

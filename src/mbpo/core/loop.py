@@ -155,7 +155,7 @@ def branch(parts: Parts, branches: Branches, state: RunState, key: PRNGKeyArray)
     acting = parts.agent.acting(state.policy, branches.count, jax.random.fold_in(rollout_key, 0))
     steps, valid = imagine(model, parts.agent, acting, start, branches.longest, length, rollout_key)
     rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps)
-    kept = branches.count * length * branches.retain
+    kept = branches.count * length * branches.retain if branches.varies else None
     return state._replace(imagined=add(state.imagined, rows, valid.reshape(-1), kept))
 
 

@@ -121,13 +121,17 @@ class Ensemble(Model):
         """Every row goes to one elite, drawn afresh for each call; all elites get equally many (up to one)."""
         count = observation.shape[0]
         group = -(-count // self.elites)
-        order = jax.random.permutation(jax.random.fold_in(keys[0], 1), count)
+        order_key, elite_key = jax.random.split(jax.random.fold_in(keys[0], 1))
+        order = jax.random.permutation(order_key, count)
         padded = jnp.pad(order, (0, self.elites * group - count), mode="wrap")
-        x = self.standardised(state, observation, action)[padded].reshape(self.elites, group, -1)
-        mean, log_variance, logit = self.predict(self.chosen(state), x)
+        dealt = padded.reshape(group, self.elites).T  # like cards: one to each elite in turn
+        elites = jax.random.permutation(elite_key, state.elites)
+        x = self.standardised(state, observation, action)[dealt]
+        mean, log_variance, logit = self.predict(self.chosen(state._replace(elites=elites)), x)
         back = jnp.argsort(order)
         mean, log_variance, logit = (
-            leaf.reshape(self.elites * group, -1)[:count][back] for leaf in (mean, log_variance, logit)
+            jnp.swapaxes(leaf, 0, 1).reshape(self.elites * group, -1)[:count][back]
+            for leaf in (mean, log_variance, logit)
         )
         noise = jax.vmap(lambda key: jax.random.normal(key, (self.target_size,), jnp.float32))(keys)
         drawn = mean + jnp.exp(0.5 * log_variance) * noise

@@ -54,8 +54,10 @@ def fit(part: Ensemble, state: EnsembleState, real: Ring, key: PRNGKeyArray) -> 
     """The ensemble after fitting to all real data, warm-started from `state`, Adam's moments included.
 
     Epochs go on until no network's hold-out error has fallen by 1 % for more than `patience` of them; each network
-    then returns to its own best layers, and the `elites` with the smallest hold-out errors are chosen.
+    then returns to its own best layers, and the `elites` with the smallest hold-out errors are chosen. A fit that ends
+    in numbers that are not finite changes nothing, and leaves hold-out errors of infinity.
     """
+    before, state = state, state._replace(holdout_error=jnp.zeros(part.networks, jnp.float32))
     split_key, train_key = jax.random.split(key)
     split = _split(part, real, split_key)
     state = _standardise(part, state, real, split)
@@ -79,13 +81,11 @@ def fit(part: Ensemble, state: EnsembleState, real: Ring, key: PRNGKeyArray) -> 
     done = jax.lax.while_loop(goes_on, epoch, start)
     elites = jnp.argsort(done.best_error)[: part.elites].astype(jnp.int32)
     heads = done.heads._replace(layers=done.best)
-    return state._replace(
-        heads=heads,
-        optimiser=done.optimiser,
-        elites=elites,
-        holdout_error=done.best_error,
-        epochs=done.epochs,
-    )
+    fitted = state._replace(heads=heads, optimiser=done.optimiser, elites=elites)
+    sound = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(fitted)]))
+    kept = jax.tree.map(lambda new, old: jnp.where(sound, new, old), fitted, before)
+    error = jnp.where(sound, done.best_error, jnp.inf)
+    return kept._replace(holdout_error=error, epochs=done.epochs)
 
 
 def _split(part: Ensemble, real: Ring, key: PRNGKeyArray) -> Split:

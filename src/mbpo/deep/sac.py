@@ -30,8 +30,8 @@ class SACState(NamedTuple):
 
 
 class SACInfo(NamedTuple):
-    """One update: mean squared Bellman error of the two critics, actor loss, temperature after the update, entropy
-    -E[log pi] of the actor before it, and mean value of the batch under the first critic."""
+    """One update: squared Bellman errors (`bellman_error`), actor loss, temperature after the update, entropy
+    -E[log pi] of the actor before it, and the mean of the critics' targets."""
 
     critic_loss: Float[Array, ""]
     actor_loss: Float[Array, ""]

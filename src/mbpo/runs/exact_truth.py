@@ -1,7 +1,9 @@
-"""What only a linear-quadratic task can tell: the exact excess cost of a policy, and a model's error over the floor."""
+"""What only a linear-quadratic task can tell: the exact excess cost of a policy, the error of a model over the noise
+floor, and the error of a critic against the exact action value."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -10,8 +12,9 @@ import numpy as np
 
 from mbpo.deep.ensemble import Ensemble, EnsembleState
 from mbpo.deep.networks import Layers
-from mbpo.deep.sac import mean_action
+from mbpo.deep.sac import mean_action, values
 from mbpo.environments.linear_quadratic import LinearQuadraticTask
+from mbpo.lqr.optimum import solve
 
 ROWS = 4096  # states on which a model is judged
 
@@ -48,3 +51,29 @@ def one_step_error(
     floor = float(np.trace(system.W))
     error = float(np.mean(np.sum((truth - predicted) ** 2, axis=1)))
     return 1.0 + error / floor if floor > 0 else float("inf")
+
+
+def critic_error(
+    task: LinearQuadraticTask, critics: Layers, discount: float, rows: np.ndarray, actions: np.ndarray
+) -> float | None:
+    """1 - R^2 of the lower critic against the exact optimal action value at the given states and actions, from 0
+    (equal up to offset and unit); None at a finite horizon, where there is one for each stage.
+
+    -Q*(x, u) = x'Qx + u'Ru + g (A x + B u)'P(A x + B u) + constant, P of the optimum with the agent's discount g. A
+    soft critic values entropy and its own policy, so it tends to this as temperature and excess cost fall.
+    """
+    system = task.system
+    if system.horizon is not None:
+        return None
+    x, u = np.asarray(rows, np.float64), np.asarray(actions, np.float64) * task.action_limit
+    P = solve(dataclasses.replace(system, discount=discount)).value
+    following = x @ system.A.T + u @ system.B.T
+    exact = -sum(
+        np.sum((each @ matrix) * each, axis=1) * factor
+        for each, matrix, factor in ((x, system.Q, 1.0), (u, system.R, 1.0), (following, P, discount))
+    )
+    both = values(critics, jnp.asarray(rows, jnp.float32), jnp.asarray(actions, jnp.float32))
+    learned = np.asarray(jnp.min(both, axis=0), np.float64)
+    if np.std(learned) == 0 or np.std(exact) == 0:
+        return 1.0
+    return float(1.0 - np.corrcoef(learned, exact)[0, 1] ** 2)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mbpo.lqr.train import Settings, Training
 
 FILES = ("config.json", "metrics.jsonl", "result.json", "arrays.safetensors")
-PACKAGES = ("mbpo", "jax", "jaxlib", "numpy", "scipy")
+PACKAGES = ("mbpo", "jax", "jaxlib", "numpy", "scipy", "equinox", "optax", "gymnasium", "mujoco")
 
 
 def write_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import jax.numpy as jnp
@@ -29,6 +30,7 @@ def assemble(settings: TaskSettings, environment: GymnasiumEnvironment, steps: i
         raise InputError(
             f"steps: expected more than the {settings.warmup_steps} of the warm-up (warmup_steps), got {steps}"
         )
+    _check_memory(settings, environment, steps)
     agent = SoftActorCritic(
         environment.observation_size,
         environment.action_size,
@@ -55,6 +57,19 @@ def assemble(settings: TaskSettings, environment: GymnasiumEnvironment, steps: i
     return Parts(None, model, agent), plan
 
 
+def _check_memory(settings: TaskSettings, environment: GymnasiumEnvironment, steps: int) -> None:
+    """Transitions are set aside once: refuse what this machine could not hold."""
+    longest = max(settings.length_first, settings.length_last)
+    rows = steps + (0 if settings.model == "none" else settings.branches * longest * settings.retain)
+    needed = rows * (4 * (2 * environment.observation_size + environment.action_size + 1) + 2)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise InputError(
+            f"branches x length x retain and the real steps need {needed / 2**30:.1f} GiB, this machine has "
+            f"{there / 2**30:.1f}: lower branches, length_last or retain"
+        )
+
+
 def _target_entropy(settings: TaskSettings, environment: GymnasiumEnvironment) -> float:
     return -float(environment.action_size) if settings.target_entropy is None else settings.target_entropy
 
@@ -72,7 +87,8 @@ def _branches(settings: TaskSettings) -> Branches:
         for each in (settings.length_first, settings.length_last, settings.length_start, settings.length_end)
     )
     longest = max(settings.length_first, settings.length_last)
-    return Branches(Linear(first, last, start, end), settings.branches, longest, settings.retain)
+    varies = settings.length_first != settings.length_last
+    return Branches(Linear(first, last, start, end), settings.branches, longest, settings.retain, varies)
 
 
 def _model(settings: TaskSettings, environment: GymnasiumEnvironment) -> Model | None:

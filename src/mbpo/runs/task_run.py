@@ -27,7 +27,7 @@ from mbpo.errors import InputError
 from mbpo.runs.checkpoint import flatten, read_checkpoint, write_checkpoint
 from mbpo.runs.evaluation import evaluate
 from mbpo.runs.events import EventsWriter
-from mbpo.runs.exact_truth import ROWS, exact_excess, one_step_error
+from mbpo.runs.exact_truth import ROWS, critic_error, exact_excess, one_step_error
 from mbpo.runs.lock import run_lock
 from mbpo.runs.metrics import MetricsFile
 from mbpo.runs.task_folder import check_free, open_folder, read_result, write_policy, write_result
@@ -37,7 +37,7 @@ from mbpo.runs.task_state import packed, unpacked
 
 LEAST_PAUSE = 3.0  # seconds from one checkpoint to the next
 SHARE = 0.05  # of the time that checkpoints may take
-WRONG = 0.01  # share of real transitions on which a termination rule may be at odds with the task
+WRONG = 0.05  # share of the endings on which a termination rule may be at odds with the task
 MAY_BE_INFINITE = (".model.holdout_error",)
 
 
@@ -100,6 +100,7 @@ class _Run:
         self.request, self.folder, self.watch = request, folder, watch
         self.environment = self._make()
         self.judge = self._make()
+        self.judge.reset(0)
         self.parts, self.plan = assemble(request.settings, self.environment, request.steps)
         self.mean_action = jax.jit(mean_action)
         self.tally = Tally()
@@ -124,10 +125,10 @@ class _Run:
             self.tally = Tally(**{**tally, "finished_returns": tuple(tally["finished_returns"])})
             self.state, actions = unpacked(self.state, dict(checkpoint.arrays))
             episode = Episode(facts["episode"], tuple(actions))
+        self.world = HostWorld(self.environment, self.request.seed, episode)
         self.metrics = MetricsFile.resume(self.folder / "metrics.jsonl", position)
         self.timings = MetricsFile.resume(self.folder / "timings.jsonl", timings)
         self.events = EventsWriter(self.folder / "events", 0 if step is None else step + 1)
-        self.world = HostWorld(self.environment, self.request.seed, episode)
         self.checkpointed = step
 
     def finish(self) -> dict[str, Any]:
@@ -158,7 +159,7 @@ class _Run:
         for stage, seconds in done.seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
         if step == settings.warmup_steps:
-            self._check_rule()
+            self._check_rule(step)
         last = step == self.request.steps
         due = step > settings.warmup_steps and (step % settings.evaluate_every == 0 or last)
         record = self._record(done) if due else None
@@ -170,12 +171,16 @@ class _Run:
     def _check_finite(self, step: int, done: HostRound) -> None:
         if done.update is None:
             return
+        cure = f"expected a finite number: lower agent_learning_rate or reward_scale; {self._stopped()}"
         for name, value in done.update._asdict().items():
             if not np.isfinite(value):
-                raise InputError(
-                    f"{name.replace('_', ' ')} is {float(value)} after step {step}, expected a finite number: lower "
-                    f"agent_learning_rate or reward_scale; {self._stopped()}"
-                )
+                raise InputError(f"{name.replace('_', ' ')} is {float(value)} after step {step}, {cure}")
+        error = getattr(done.state.model, "holdout_error", None)
+        if error is not None and not np.isfinite(error).all():
+            raise InputError(
+                f"the model cannot be fitted at step {step}: its error is not finite, expected smaller numbers in "
+                f"observations and rewards; {self._stopped()}"
+            )
 
     def _stopped(self) -> str:
         kept = "nothing is kept" if self.checkpointed is None else f"step {self.checkpointed} is kept"
@@ -183,23 +188,26 @@ class _Run:
             f"the run stopped, its checkpoint of {kept}" if self.checkpointed else f"the run stopped, {kept}"
         )
 
-    def _check_rule(self) -> None:
-        """The rule by which the model ends episodes must agree with what the task did in the warm-up."""
+    def _check_rule(self, newest: int) -> None:
+        """The rule by which the model ends episodes must agree with what the task did in the newest real steps."""
         rule: Any = getattr(self.parts.model, "termination", None)
         if rule is None:
             return
-        count = int(self.state.real.size)
-        rows = jax.tree.map(lambda leaf: np.asarray(leaf[:count]), self.state.real.data)
+        end = int(self.state.real.size)
+        rows = jax.tree.map(lambda leaf: np.asarray(leaf[end - newest : end]), self.state.real.data)
         wrong, first = agreement(rule, rows.observation, rows.action, rows.next_observation, rows.terminal)
-        if wrong > WRONG * count:
+        endings = max(int(rows.terminal.sum()), wrong)
+        if wrong > 1 + WRONG * endings:
             raise InputError(
-                f"the termination rule is at odds with {self.request.environment} on {wrong} of {count} real "
-                f"transitions (first: step {first + 1}), expected agreement; give the right rule with --termination"
+                f"the termination rule is at odds with {self.request.environment} on {wrong} of {newest} real "
+                f"transitions (first: step {end - newest + first + 1}), expected agreement; give the right rule with "
+                f"--termination; {self._stopped()}"
             )
 
     def _record(self, done: HostRound) -> dict[str, Any]:
         """Evaluate, and write what is worth knowing."""
         settings, state = self.request.settings, done.state
+        self._check_rule(min(settings.evaluate_every, int(state.real.size)))
         began = time.perf_counter()
         found = evaluate(self.judge, self._mean_policy(), settings.evaluation_episodes, self.request.seed)
         self.seconds["evaluate"] = time.perf_counter() - began
@@ -247,13 +255,15 @@ class _Run:
         return diagnose(self.judge, model, agent, state.policy, imagined, seed)
 
     def _exact(self, task: LinearQuadraticTask) -> dict[str, Any]:
-        """The mean policy against the optimum, and the ensemble's one-step error on the newest real rows."""
+        """The policy against the optimum; critic and ensemble against the truth on the newest real rows."""
         state = self.state
         found = exact_excess(task, state.policy.actor, self.request.seed)
+        size = int(state.real.size)
+        newest = slice(max(size - ROWS, 0), size)
+        rows, actions = (np.asarray(each[newest]) for each in state.real.data[:2])
+        discount = self.request.settings.discount
+        found["critic_error"] = critic_error(task, state.policy.critics, discount, rows, actions)
         if isinstance(self.parts.model, Ensemble):
-            size = int(state.real.size)
-            newest = slice(max(size - ROWS, 0), size)
-            rows, actions = (np.asarray(each[newest]) for each in state.real.data[:2])
             found["one_step_error"] = one_step_error(task, self.parts.model, state.model, rows, actions)
         return found
 

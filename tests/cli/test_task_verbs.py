@@ -1,0 +1,148 @@
+"""Verbs on control tasks: one sentence for whatever is broken, presets, checks, and what a trained run gives."""
+
+import json
+
+import numpy as np
+import pytest
+
+import environments.broken as broken  # noqa: F401  (registers the environments)
+from mbpo.cli import execute
+from mbpo.presets import PAPER, PRESETS, TaskSettings, override, preset
+from mbpo.runs.task_run import train_task
+from runs.task_cases import TINY, request
+
+BROKEN = [
+    ("broken/DictSeen-v0", []), ("broken/TupleSeen-v0", []), ("broken/DiscreteSeen-v0", []),
+    ("broken/ImageSeen-v0", []), ("broken/EmptySeen-v0", []), ("broken/NoSpaces-v0", []),
+    ("broken/DiscreteChosen-v0", []), ("broken/MultiDiscreteChosen-v0", []), ("broken/UnboundedChosen-v0", []),
+    ("broken/MatrixChosen-v0", []), ("broken/IntegerChosen-v0", []), ("broken/FrozenChosen-v0", []),
+    ("broken/WideChosen-v0", []), ("broken/Raises-v0", []), ("broken/RaisesAtReset-v0", []),
+    ("broken/FourValues-v0", []), ("broken/RefusesSeed-v0", []), ("broken/FailsToStart-v0", []),
+    ("broken/Sound-v0", ["--env-option", "reward=NaN"]), ("broken/Sound-v0", ["--env-option", "reward=Infinity"]),
+    ("broken/Sound-v0", ["--env-option", "observation=[NaN, 0]"]),
+    ("broken/Sound-v0", ["--env-option", "observation=null"]),
+    ("broken/Sound-v0", ["--env-option", "terminated=2"]), ("broken/Sound-v0", ["--env-option", "reward=word"]),
+]  # fmt: skip
+OPTIONS = [
+    ["--preset", "papper"], ["--preset", "paper"], ["--set", "real_ration=1"], ["--set", "real_ratio=1.5"],
+    ["--set", "real_ratio"], ["--set", "networks=2.5"], ["--set", "elites=9"], ["--set", "discount=1"],
+    ["--set", "batch_size=0"], ["--set", "branches=inf"], ["--set", "model=perfect"], ["--set", "model=true"],
+    ["--set", "agent_hidden=0"], ["--set", "length_end=0"], ["--set", "target_entropy=nan"],
+    ["--set", "branches=100000000000"], ["--seed", "-1"], ["--termination", "nowhere:rule"],
+    ["--env-option", "speed=3"], ["--variant", "truncated"], ["--transitions", "5"], ["--algorithm", "mbpo"],
+]  # fmt: skip
+LONG = ["--steps", "50", *[word for change in TINY for word in ("--set", change)]]
+
+
+def refused(capsys, words):
+    """The one sentence with which `mbpo` answers."""
+    assert execute(words) == 2, words
+    said = capsys.readouterr()
+    assert said.out == ""
+    lines = [line for line in said.err.splitlines() if line.strip()]
+    assert len(lines) == 1, said.err
+    assert "Traceback" not in said.err
+    return lines[0]
+
+
+@pytest.mark.parametrize(("environment", "more"), BROKEN)
+def test_a_broken_environment_gets_one_sentence(environment, more, tmp_path, capsys):
+    out = tmp_path / "run"
+    said = refused(
+        capsys, ["train", environment, "--termination", "never", *LONG, *more, "--out", str(out), "--json"]
+    )
+    assert environment in said
+    assert len(said) < 400
+
+
+@pytest.mark.parametrize("more", OPTIONS)
+def test_a_wrong_option_gets_one_sentence_and_leaves_nothing(more, tmp_path, capsys):
+    out = tmp_path / "run"
+    refused(capsys, ["train", "Pendulum-v1", *LONG, *more, "--out", str(out), "--json"])
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "broken/Ends-v0", "--env-option", "after=5", *LONG], "needs to know when"),
+        (["train", "Hoper-v5", "--steps", "9000"], "did you mean 'Hopper-v5'"),
+        (["train", "Hopper-v5"], "--steps is required"),
+        (["train", "Hopper-v5", "--steps", "5000"], "more than the 5000 of the warm-up"),
+        (["train", "scalar"], "--transitions is required"),
+        (["train", "scalar", "--set", "discount=0.9", "--transitions", "500"], "--set does not apply"),
+        (["evaluate", "nowhere"], "is not a run"),
+        (["video", "nowhere"], "is not a run"),
+        (["presets", "--json", "extra", "more"], "unexpected argument"),
+    ],
+)
+def test_refusals_say_what_was_expected(words, said, capsys):
+    assert said in refused(capsys, words)
+
+
+def test_a_wrong_termination_rule_is_caught_after_the_warm_up(capsys, tmp_path):
+    words = ["train", "broken/Ends-v0", "--env-option", "after=5", "--termination", "never", *LONG]
+    assert "at odds" in refused(capsys, [*words, "--out", str(tmp_path / "run"), "--json"])
+
+
+def test_presets_print_every_setting(capsys):
+    assert execute(["presets", "Hopper-v5", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert set(shown["presets"]) == set(PRESETS)
+    assert shown["values"]["paper"]["length_last"] == 15
+    assert set(shown["settings"]) == set(shown["values"]["sac"]) == {*TaskSettings.__dataclass_fields__}
+    assert execute(["presets"]) == 0
+    assert "updates_per" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("task", PAPER)
+def test_presets_are_those_of_the_paper(task):
+    paper, sac = preset("paper", f"{task}-v5"), preset("sac", f"{task}-v5")
+    assert (paper.real_ratio, paper.model, sac.real_ratio, sac.model) == (0.05, "ensemble", 1.0, "none")
+    assert (
+        paper.updates_per_step
+        == sac.updates_per_step
+        == {"HalfCheetah": 40, "InvertedPendulum": 10}.get(task, 20)
+    )
+    entropy = {"Hopper": -1, "Walker2d": -3, "HalfCheetah": -3, "Ant": -4, "Humanoid": -2}
+    assert paper.target_entropy == entropy.get(task, {"InvertedPendulum": -0.05}.get(task, -0.5))
+    assert paper.warmup_steps == (500 if "Pendulum" in task else 5000)
+    assert (paper.refit_every, paper.retain) == ((1000, 5) if task == "Humanoid" else (250, 1))
+    repaired = preset("repaired", f"{task}-v5")
+    assert (repaired.normalise_targets, repaired.predict_change) == (True, False)
+
+
+def test_settings_are_read_in_their_own_types():
+    changed = override(
+        TaskSettings(),
+        ["networks=3", "elites=2", "agent_hidden=8,4", "target_entropy=none", "diagnose=no", "discount=0.9"],
+    )
+    assert (changed.networks, changed.agent_hidden, changed.target_entropy) == (3, (8, 4), None)
+    assert changed.diagnose is False
+
+
+def test_a_trained_run_is_evaluated_and_filmed(tmp_path, capsys):
+    folder = tmp_path / "run"
+    case = request("diagnose=false", environment="Pendulum-v1", steps=30)
+    train_task(case, folder, lambda progress: None, ["mbpo"])
+    assert execute(["evaluate", str(folder), "--episodes", "3", "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert set(first) >= {"mean_return", "returns", "lengths"}
+    assert first["mean_return"] == np.mean(first["returns"])
+    assert first["lengths"] == [200] * 3
+    for more, same in ((["--seed", "1000000"], True), (["--seed", "1"], False), (["--stochastic"], False)):
+        assert execute(["evaluate", str(folder), "--episodes", "3", "--json", *more]) == 0
+        assert (json.loads(capsys.readouterr().out)["returns"] == first["returns"]) is same
+    assert "a file ending in" in refused(capsys, ["video", str(folder), "--out", str(tmp_path / "film.avi")])
+
+
+def test_check_env_says_what_is_wrong(capsys):
+    assert execute(["check-env", "Pendulum-v1", "--steps", "50", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["usable"]
+    with pytest.raises(SystemExit) as left:
+        execute(["check-env", "broken/DiscreteChosen-v0", "--json"])
+    assert left.value.code == 2
+    found = json.loads(capsys.readouterr().out)
+    assert not found["usable"]
+    (error,) = (each for each in found["findings"] if each["severity"] == "error")
+    assert "Discrete" in error["what"]
