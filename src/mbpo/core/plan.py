@@ -16,8 +16,8 @@ from mbpo.core.schedule import Linear
 
 class Branches(eqx.Module):
     """Imagined k-step branches from real states: `count` of them after each model fit, each `length` steps long
-    (rounded down, at most `longest`). As many transitions are kept as `retain` fits imagine, at the present length if it
-    `varies`, else at the longest."""
+    (rounded down, at most `longest`). As many transitions are kept as `retain` fits imagine, at the present length if
+    it `varies`, else at the longest."""
 
     length: Linear
     count: int = eqx.field(static=True)
