@@ -123,8 +123,11 @@ def test_settings_are_read_in_their_own_types():
 
 def test_a_trained_run_is_evaluated_and_filmed(tmp_path, capsys):
     folder = tmp_path / "run"
-    case = request("diagnose=false", environment="Pendulum-v1", steps=30)
+    case = request("diagnose=true", environment="Pendulum-v1", steps=30)
     train_task(case, folder, lambda progress: None, ["mbpo"])
+    record = json.loads((folder / "metrics.jsonl").read_text())
+    measured = {"model_error", "calibration", "exploitation", "critic_real", "critic_imagined"}
+    assert all(record["diagnostics"][name] for name in measured)
     assert execute(["evaluate", str(folder), "--episodes", "3", "--json"]) == 0
     first = json.loads(capsys.readouterr().out)
     assert set(first) >= {"mean_return", "returns", "lengths"}

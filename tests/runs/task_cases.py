@@ -7,6 +7,7 @@ TINY = [
     "warmup_steps=20", "updates_per_step=2", "batch_size=16", "refit_every=10", "branches=20", "agent_hidden=8,8",
     "model_hidden=8,8", "networks=3", "elites=2", "model_epochs=3", "evaluate_every=10", "evaluation_episodes=2",
     "length_last=3", "length_start=20", "length_end=50",
+    "diagnose=false",
 ]  # fmt: skip
 LINEAR_QUADRATIC = "mbpo/LinearQuadratic-v0"
 

@@ -95,7 +95,7 @@ def test_a_killed_process_goes_on_to_the_same_bytes(whole, tmp_path):
     ]  # fmt: skip
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     kills, generator = 0, random.Random(0)
-    while kills < 3:
+    while kills < 2:
         child = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
