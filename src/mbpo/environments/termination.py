@@ -7,6 +7,7 @@ model ends its imagined rollouts by one.
 from __future__ import annotations
 
 import functools
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -96,6 +97,12 @@ def agreement(
 
 @functools.lru_cache(maxsize=8)
 def _batched(rule: Rule) -> Callable[..., Array]:
+    return jax.jit(jax.vmap(rule))
+
+
+@functools.lru_cache(maxsize=8)
+def _over_rows(rule: Rule) -> Callable[..., Array]:
+    """`rule` on a batch, compiled once for each batch size."""
     return jax.jit(jax.vmap(rule))
 
 
