@@ -7,7 +7,6 @@ model ends its imagined rollouts by one.
 from __future__ import annotations
 
 import functools
-import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
