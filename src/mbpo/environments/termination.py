@@ -89,14 +89,9 @@ def agreement(
     if not callable(rule):
         raise InputError(f"only a rule can be compared with real transitions, got {rule!r}")
     batch = [jnp.asarray(each, jnp.float32) for each in (observations, actions, next_observations)]
-    told = np.asarray(_batched(rule)(*batch))
+    told = np.asarray(_over_rows(rule)(*batch))
     wrong = np.flatnonzero(told != np.asarray(terminals, bool))
     return len(wrong), int(wrong[0]) if len(wrong) else -1
-
-
-@functools.lru_cache(maxsize=8)
-def _batched(rule: Rule) -> Callable[..., Array]:
-    return jax.jit(jax.vmap(rule))
 
 
 @functools.lru_cache(maxsize=8)
