@@ -64,10 +64,22 @@ class TaskSettings:
 
 
 PAPER: dict[str, dict[str, Any]] = {
-    "Hopper": {"target_entropy": -1.0, "length_last": 15, "length_start": 25_000, "length_end": 155_000},
-    "Walker2d": {"target_entropy": -3.0},
-    "HalfCheetah": {"target_entropy": -3.0, "updates_per_step": 40},
-    "Ant": {"target_entropy": -4.0, "length_last": 25, "length_start": 25_000, "length_end": 105_000},
+    "Hopper": {
+        "target_entropy": -1.0,
+        "length_last": 15,
+        "length_start": 25_000,
+        "length_end": 155_000,
+        "retain": 4,
+    },
+    "Walker2d": {"target_entropy": -3.0, "retain": 4},
+    "HalfCheetah": {"target_entropy": -3.0, "updates_per_step": 40, "retain": 4},
+    "Ant": {
+        "target_entropy": -4.0,
+        "length_last": 25,
+        "length_start": 25_000,
+        "length_end": 105_000,
+        "retain": 4,
+    },
     "Humanoid": {
         "target_entropy": -2.0,
         "length_last": 25,
@@ -85,7 +97,8 @@ PAPER: dict[str, dict[str, Any]] = {
     },
     "InvertedDoublePendulum": {"target_entropy": -0.5, "warmup_steps": 500, "evaluate_every": 250},
 }
-"""What the published configurations change, by task; real steps include the warm-up that their epochs leave out."""
+"""What the published configurations change, by task; real steps include the warm-up that their epochs leave out, and
+`retain` counts fits where they count epochs: of four fits, or of one with Humanoid and the pendula."""
 
 LINEAR_QUADRATIC: dict[str, Any] = {
     "warmup_steps": 1000,
@@ -96,7 +109,7 @@ LINEAR_QUADRATIC: dict[str, Any] = {
 
 PRESETS = {
     "paper": "as published for the task (Janner et al. 2019 and its code); only for the paper's tasks",
-    "default": "MBPO for any other task: the settings all published tasks share",
+    "default": "MBPO for any other task: the settings published tasks share; its own for linear-quadratic ones",
     "repaired": "the task's paper or default settings with both model repairs of arXiv 2510.01457",
     "sac": "the model-free agent alone in the same loop: no model, real ratio 1, as many updates per step",
 }
@@ -192,6 +205,7 @@ _READERS: dict[Any, tuple[str, Any]] = {
     tuple[int, ...]: ("whole numbers with commas between", _widths),
 }
 
+LARGEST = 2**31 - 1
 AT_LEAST_ONE = (
     "updates_per_step", "batch_size", "refit_every", "branches", "length_first", "length_last", "retain", "networks",
     "elites", "model_patience", "evaluate_every", "evaluation_episodes",
@@ -206,6 +220,10 @@ def checked(settings: TaskSettings) -> TaskSettings:
     """`settings`; raises InputError, one sentence, where they contradict each other or cannot work."""
     for key in AT_LEAST_ONE:
         _require(getattr(settings, key) >= 1, settings, key, "at least 1")
+    for key, kind in get_type_hints(TaskSettings).items():
+        value = getattr(settings, key)
+        if kind in (int, int | None) and value is not None:
+            _require(value <= LARGEST, settings, key, f"at most {LARGEST}")
     for key in POSITIVE:
         _require(getattr(settings, key) > 0, settings, key, "a positive number")
     for key in SHARES:

@@ -2,33 +2,43 @@
 
 import json
 
+import gymnasium
 import numpy as np
 import pytest
 
-import environments.broken as broken  # noqa: F401  (registers the environments)
+import environments.broken as broken
 from mbpo.cli import execute
 from mbpo.presets import PAPER, PRESETS, TaskSettings, override, preset
 from mbpo.runs.task_run import train_task
 from runs.task_cases import TINY, request
 
+SPOILT = {
+    "NaNReward": {"reward": float("nan")},
+    "EndlessReward": {"reward": float("inf")},
+    "NaNSeen": {"observation": np.array([np.nan, 0.0], np.float32)},
+}
+for name, settings in SPOILT.items():
+    gymnasium.register(f"limited/{name}-v0", broken.Sound, max_episode_steps=20, kwargs=settings)
+
 BROKEN = [
-    ("broken/DictSeen-v0", []), ("broken/TupleSeen-v0", []), ("broken/DiscreteSeen-v0", []),
-    ("broken/ImageSeen-v0", []), ("broken/EmptySeen-v0", []), ("broken/NoSpaces-v0", []),
-    ("broken/DiscreteChosen-v0", []), ("broken/MultiDiscreteChosen-v0", []), ("broken/UnboundedChosen-v0", []),
-    ("broken/MatrixChosen-v0", []), ("broken/IntegerChosen-v0", []), ("broken/FrozenChosen-v0", []),
-    ("broken/WideChosen-v0", []), ("broken/Raises-v0", []), ("broken/RaisesAtReset-v0", []),
-    ("broken/FourValues-v0", []), ("broken/RefusesSeed-v0", []), ("broken/FailsToStart-v0", []),
-    ("broken/Sound-v0", ["--env-option", "reward=NaN"]), ("broken/Sound-v0", ["--env-option", "reward=Infinity"]),
-    ("broken/Sound-v0", ["--env-option", "observation=[NaN, 0]"]),
-    ("broken/Sound-v0", ["--env-option", "observation=null"]),
-    ("broken/Sound-v0", ["--env-option", "terminated=2"]), ("broken/Sound-v0", ["--env-option", "reward=word"]),
+    ("limited/DictSeen-v0", []), ("limited/TupleSeen-v0", []), ("limited/DiscreteSeen-v0", []),
+    ("limited/ImageSeen-v0", []), ("limited/EmptySeen-v0", []), ("limited/NoSpaces-v0", []),
+    ("limited/DiscreteChosen-v0", []), ("limited/MultiDiscreteChosen-v0", []), ("limited/UnboundedChosen-v0", []),
+    ("limited/MatrixChosen-v0", []), ("limited/IntegerChosen-v0", []), ("limited/FrozenChosen-v0", []),
+    ("limited/WideChosen-v0", []), ("limited/Raises-v0", []), ("limited/RaisesAtReset-v0", []),
+    ("limited/FourValues-v0", []), ("limited/RefusesSeed-v0", []), ("limited/FailsToStart-v0", []),
+    ("limited/NaNReward-v0", []), ("limited/EndlessReward-v0", []), ("limited/NaNSeen-v0", []),
+    ("limited/Sound-v0", ["--env-option", "observation=null"]),
+    ("limited/Sound-v0", ["--env-option", "terminated=2"]), ("limited/Sound-v0", ["--env-option", "reward=word"]),
 ]  # fmt: skip
 OPTIONS = [
     ["--preset", "papper"], ["--preset", "paper"], ["--set", "real_ration=1"], ["--set", "real_ratio=1.5"],
     ["--set", "real_ratio"], ["--set", "networks=2.5"], ["--set", "elites=9"], ["--set", "discount=1"],
     ["--set", "batch_size=0"], ["--set", "branches=inf"], ["--set", "model=perfect"], ["--set", "model=true"],
     ["--set", "agent_hidden=0"], ["--set", "length_end=0"], ["--set", "target_entropy=nan"],
-    ["--set", "branches=100000000000"], ["--seed", "-1"], ["--termination", "nowhere:rule"],
+    ["--set", "branches=100000000000"], ["--seed", "-1"], ["--seed", "18446744073709551616"],
+    ["--set", "refit_every=1e10"],
+    ["--env-option", "x=[0.8, Infinity]"], ["--termination", "nowhere:rule"],
     ["--env-option", "speed=3"], ["--variant", "truncated"], ["--transitions", "5"], ["--algorithm", "mbpo"],
 ]  # fmt: skip
 LONG = ["--steps", "50", *[word for change in TINY for word in ("--set", change)]]
@@ -65,9 +75,11 @@ def test_a_wrong_option_gets_one_sentence_and_leaves_nothing(more, tmp_path, cap
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["train", "broken/Ends-v0", "--env-option", "after=5", *LONG], "needs to know when"),
+        (["train", "limited/Ends-v0", "--env-option", "after=5", *LONG], "needs to know when"),
         (["train", "Hoper-v5", "--steps", "9000"], "did you mean 'Hopper-v5'"),
         (["train", "Hopper-v5"], "--steps is required"),
+        (["train", "broken/Sound-v0", "--termination", "never", *LONG], "no time limit"),
+        (["train", "scalar", "--env-option", "system=pendulum", *LONG], "the system is scalar already"),
         (["train", "Hopper-v5", "--steps", "5000"], "more than the 5000 of the warm-up"),
         (["train", "scalar"], "--transitions is required"),
         (["train", "scalar", "--set", "discount=0.9", "--transitions", "500"], "--set does not apply"),
@@ -81,7 +93,7 @@ def test_refusals_say_what_was_expected(words, said, capsys):
 
 
 def test_a_wrong_termination_rule_is_caught_after_the_warm_up(capsys, tmp_path):
-    words = ["train", "broken/Ends-v0", "--env-option", "after=5", "--termination", "never", *LONG]
+    words = ["train", "limited/Ends-v0", "--env-option", "after=5", "--termination", "never", *LONG]
     assert "at odds" in refused(capsys, [*words, "--out", str(tmp_path / "run"), "--json"])
 
 
@@ -107,7 +119,12 @@ def test_presets_are_those_of_the_paper(task):
     entropy = {"Hopper": -1, "Walker2d": -3, "HalfCheetah": -3, "Ant": -4, "Humanoid": -2}
     assert paper.target_entropy == entropy.get(task, {"InvertedPendulum": -0.05}.get(task, -0.5))
     assert paper.warmup_steps == (500 if "Pendulum" in task else 5000)
-    assert (paper.refit_every, paper.retain) == ((1000, 5) if task == "Humanoid" else (250, 1))
+    assert (paper.refit_every, paper.retain) == (
+        (1000, 5) if task == "Humanoid" else (250, 1 if "Pendulum" in task else 4)
+    )
+    held = paper.branches * paper.length_last * paper.retain  # the published pools
+    millions = {"Hopper": 6.0, "Walker2d": 0.4, "HalfCheetah": 0.4, "Ant": 10.0, "Humanoid": 12.5}
+    assert held == 1e6 * millions.get(task, 0.1)
     repaired = preset("repaired", f"{task}-v5")
     assert (repaired.normalise_targets, repaired.predict_change) == (True, False)
 
@@ -143,7 +160,7 @@ def test_check_env_says_what_is_wrong(capsys):
     assert execute(["check-env", "Pendulum-v1", "--steps", "50", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["usable"]
     with pytest.raises(SystemExit) as left:
-        execute(["check-env", "broken/DiscreteChosen-v0", "--json"])
+        execute(["check-env", "limited/DiscreteChosen-v0", "--json"])
     assert left.value.code == 2
     found = json.loads(capsys.readouterr().out)
     assert not found["usable"]

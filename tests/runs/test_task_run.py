@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import mbpo
+from mbpo.environments import GymnasiumEnvironment
 from mbpo.errors import InputError
 from mbpo.runs import task_run
 from mbpo.runs.checkpoint import read_checkpoint
@@ -115,6 +116,28 @@ def test_a_killed_process_goes_on_to_the_same_bytes(whole, tmp_path):
 def wait_for(child, path):
     while child.poll() is None and not path.exists():
         time.sleep(0.05)
+
+
+def test_what_a_kill_leaves_before_the_first_file_is_no_obstacle(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in (".lock", ".config.json.123"):
+        (folder / name).write_text("")
+    with pytest.raises(Interrupted):
+        train_task(request(), folder, stop_at(1), ["mbpo"])
+    assert (folder / "config.json").exists()
+
+
+def test_an_episode_that_does_not_repeat_itself_stops_the_resumed_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(task_run, "LEAST_PAUSE", 0.0)
+    monkeypatch.setattr(task_run, "SHARE", 1e9)
+    asked = request(environment="Pendulum-v1")
+    with pytest.raises(Interrupted):
+        train_task(asked, tmp_path / "run", stop_at(7), ["mbpo"])
+    reset = GymnasiumEnvironment.reset
+    monkeypatch.setattr(GymnasiumEnvironment, "reset", lambda self, seed: reset(self, seed + 1))
+    with pytest.raises(InputError, match="did not repeat its episode 0"):
+        train_task(asked, tmp_path / "run", quiet, ["mbpo"])
 
 
 def test_a_complete_run_is_read_and_not_trained(whole):

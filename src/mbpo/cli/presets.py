@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from typing import Any
 
 from mbpo.cli.output import console, print_json, print_rows
@@ -41,6 +42,8 @@ def run_presets(args: argparse.Namespace) -> None:
 def _tables(task: str | None) -> dict[str, dict[str, Any]]:
     if task is None:
         return {"default": dataclasses.asdict(TaskSettings())}
+    if not re.search(r"-v\d+$", task):
+        task = "mbpo/LinearQuadratic-v0"  # as `mbpo train` takes it
     names = [preferred(task), *(name for name in ("repaired", "sac"))]
     return {name: dataclasses.asdict(preset(name, task)) for name in names}
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mbpo.runs.task_request import TaskRequest
 
 LINEAR_QUADRATIC = "mbpo/LinearQuadratic-v0"
+LARGEST_SEED = 2**31 - 1
 ONLY_SYSTEMS = ("algorithm", "transitions", "seeds", "real_ratio", "rollout_length", "improve", "learn_cost")
 ONLY_TASKS = ("preset", "steps", "set", "env_option", "variant", "termination")
 
@@ -112,11 +113,13 @@ def _task_request(args: argparse.Namespace) -> TaskRequest:
 
     if args.steps is None:
         raise InputError("--steps is required for a Gymnasium task: real steps, warm-up included")
-    if args.seed < 0:
-        raise InputError(f"--seed: expected a whole number of at least 0, got {args.seed}")
+    if not 0 <= args.seed <= LARGEST_SEED:
+        raise InputError(f"--seed: expected a whole number from 0 to {LARGEST_SEED}, got {args.seed}")
     environment = args.target if _is_id(args.target) else LINEAR_QUADRATIC
     options = environment_options(environment, args.variant, args.env_option or [])
     if environment != args.target:
+        if "system" in options:
+            raise InputError(f"--env-option system: the system is {args.target} already")
         options = {"system": args.target, **options}
     name = preferred(environment) if args.preset is None else args.preset
     settings = override(preset(name, environment), args.set or [])

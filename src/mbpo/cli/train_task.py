@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mbpo.cli.output import console, print_facts
 from mbpo.errors import InputError
+from mbpo.runs.plain import plain
 
 if TYPE_CHECKING:
     from mbpo.runs.task_request import TaskRequest
@@ -31,8 +32,12 @@ def environment_options(environment: str, variant: str | None, words: Sequence[s
             raise InputError(f"--env-option {word}: expected key=value")
         try:
             options[key] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             options[key] = text
+        if plain(options[key]) != options[key]:
+            raise InputError(
+                f"--env-option {word}: expected finite numbers, which can be written down and read back"
+            )
     return options
 
 
@@ -46,7 +51,11 @@ def folder_for(request: TaskRequest) -> str:
 def train_with_display(request: TaskRequest, folder: str, command: list[str]) -> dict[str, Any]:
     """Train with a live display on standard error; returns the result."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("PJRT_NPROC", str(cores))  # one thread a core is fastest for products this size
+    from mbpo.runs.task_folder import kept_threads
+
+    os.environ.setdefault(
+        "PJRT_NPROC", kept_threads(Path(folder)) or str(cores)
+    )  # a thread a core is fastest
     _say_which_task(request)
     from mbpo.core.threads import keep_compiled_programs
     from mbpo.runs.task_run import train_task
@@ -130,7 +139,7 @@ def print_task_result(result: dict[str, Any], folder: str) -> None:
     if "exact" in result:
         exact = result["exact"]
         facts.append(("excess cost J/J* - 1", excess_text(exact)))
-        if "one_step_error" in exact:
+        if exact.get("one_step_error") is not None:
             facts.append(("model error over noise floor", f"{exact['one_step_error']:.3f}"))
         if exact.get("critic_error") is not None:
             facts.append(("critic against the exact Q: 1 - R^2", f"{exact['critic_error']:.3f}"))

@@ -28,16 +28,19 @@ from mbpo.core.loop import (
 from mbpo.core.parts import HostEnvironment
 from mbpo.core.plan import Plan, Replay
 from mbpo.core.types import Transition
+from mbpo.errors import InputError
 
 
 class Episode(NamedTuple):
-    """The running episode: its number, which with the run's seed names its start, and its actions so far `[T, m]`.
+    """The running episode: its number, which with the run's seed names its start, its actions so far `[T, m]`, and what
+    was seen last `[n]`.
 
     Replaying them is the one way to restore a simulator that is exact to the last bit for every task.
     """
 
     number: int
     actions: tuple[np.ndarray, ...]
+    observation: np.ndarray
 
 
 class HostRound(NamedTuple):
@@ -59,10 +62,15 @@ class HostWorld:
     def __init__(self, environment: HostEnvironment, seed: int, episode: Episode | None = None) -> None:
         self.environment = environment
         self._seed = seed
-        self.episode = Episode(0, ())
+        self._number, self._actions = 0, []
         self.observation = self._reset(0)
         if episode is not None:
             self._replay(episode)
+
+    @property
+    def episode(self) -> Episode:
+        """Where the world stands, so that another can be brought there."""
+        return Episode(self._number, tuple(self._actions), self.observation)
 
     def step(self, action: np.ndarray) -> Transition:
         """The transition under `action`; a new episode begins where this one ends."""
@@ -72,14 +80,14 @@ class HostWorld:
         row: Any = (before, action, np.float32(after.reward), after.observation, *ends)
         transition = Transition(*row)
         if after.terminal or after.truncated:
-            self.observation = self._reset(self.episode.number + 1)
+            self.observation = self._reset(self._number + 1)
         else:
             self.observation = after.observation
-            self.episode = Episode(self.episode.number, (*self.episode.actions, action))
+            self._actions.append(action)
         return transition
 
     def _reset(self, number: int) -> np.ndarray:
-        self.episode = Episode(number, ())
+        self._number, self._actions = number, []
         words = np.random.SeedSequence([self._seed, number]).generate_state(1)
         return self.environment.reset(int(words[0] >> 1))
 
@@ -87,6 +95,11 @@ class HostWorld:
         self.observation = self._reset(episode.number)
         for action in episode.actions:
             self.step(np.asarray(action, np.float32))
+        if self._number != episode.number or not np.array_equal(self.observation, episode.observation):
+            raise InputError(
+                f"the environment did not repeat its episode {episode.number} from the same seed and actions, so the "
+                "run cannot go on; mbpo check-env tells more"
+            )
 
 
 def example_of(environment: HostEnvironment) -> Transition:

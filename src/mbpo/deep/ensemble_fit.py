@@ -122,7 +122,7 @@ def _standardise(part: Ensemble, state: EnsembleState, real: Ring, split: Split)
 
 def _moments(rows: Float[Array, "C d"], weight: Float[Array, "C"]) -> tuple[Array, Array]:
     count = jnp.maximum(jnp.sum(weight), 1.0)
-    mean = (weight @ rows) / count
+    mean = rows[0] + (weight @ (rows - rows[:1])) / count  # exact for a coordinate that never changes
     variance = (weight @ (rows - mean[None]) ** 2) / count
     scale = jnp.sqrt(variance)
     return mean, jnp.where(scale < SMALLEST_SCALE, 1.0, scale)

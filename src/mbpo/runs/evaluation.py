@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mbpo.core.parts import HostEnvironment
+from mbpo.errors import InputError
 
 Policy = Callable[[np.ndarray], np.ndarray]
 """observation `[n]` -> action `[m]` in [-1, 1]"""
 
+LONGEST = 100_000  # steps of an episode that cannot be meant to end
 STREAM = 77_003  # keeps the seeds of evaluation apart from those of training
 
 
@@ -48,6 +50,8 @@ def evaluate(
             observation, total, length = step.observation, total + step.reward, length + 1
             if step.terminal or step.truncated:
                 break
+            if length == LONGEST:
+                raise InputError(f"an episode has not ended after {LONGEST} steps, expected a time limit")
         returns.append(total)
         lengths.append(length)
         ended(total)

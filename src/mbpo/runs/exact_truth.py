@@ -6,9 +6,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from mbpo.deep.ensemble import Ensemble, EnsembleState
 from mbpo.deep.networks import Layers
@@ -44,7 +46,7 @@ def one_step_error(
     The noise is integrated out exactly: E |x' - mu|^2 = tr W + |A x + B u - mu|^2. Infinite where W is zero.
     """
     observation, action = jnp.asarray(rows, jnp.float32), jnp.asarray(actions, jnp.float32)
-    predicted = np.asarray(jax.jit(model.mean_prediction)(state, observation, action)[1], np.float64)
+    predicted = np.asarray(_next_mean(model, state, observation, action), np.float64)
     system = task.system
     u = np.asarray(actions, np.float64) * task.action_limit
     truth = np.asarray(rows, np.float64) @ system.A.T + u @ system.B.T
@@ -53,17 +55,22 @@ def one_step_error(
     return 1.0 + error / floor if floor > 0 else float("inf")
 
 
+@eqx.filter_jit
+def _next_mean(model: Ensemble, state: EnsembleState, observation: Array, action: Array) -> Array:
+    return model.mean_prediction(state, observation, action)[1]
+
+
 def critic_error(
     task: LinearQuadraticTask, critics: Layers, discount: float, rows: np.ndarray, actions: np.ndarray
 ) -> float | None:
     """1 - R^2 of the lower critic against the exact optimal action value at the given states and actions, from 0
-    (equal up to offset and unit); None at a finite horizon, where there is one for each stage.
+    (equal up to offset and unit); None at a finite horizon, where there is one for each stage, and without a future.
 
     -Q*(x, u) = x'Qx + u'Ru + g (A x + B u)'P(A x + B u) + constant, P of the optimum with the agent's discount g. A
     soft critic values entropy and its own policy, so it tends to this as temperature and excess cost fall.
     """
     system = task.system
-    if system.horizon is not None:
+    if system.horizon is not None or discount == 0:
         return None
     x, u = np.asarray(rows, np.float64), np.asarray(actions, np.float64) * task.action_limit
     P = solve(dataclasses.replace(system, discount=discount)).value

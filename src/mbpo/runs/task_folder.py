@@ -13,6 +13,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +30,16 @@ if TYPE_CHECKING:
     from mbpo.runs.task_request import TaskRequest
 
 KIND = "task"
-LOCK = ".lock"
+THREADS = "PJRT_NPROC"
+REQUEST = ("environment", "options", "termination", "preset", "steps", "seed")
+OURS = re.compile(r"\.lock|\.config\.json\.\d+")  # what a run killed before its first file leaves behind
 
 
 def check_free(folder: Path, request: TaskRequest) -> None:
     """Raise InputError when `folder` holds another run than `request`, or anything else, or cannot be written."""
     if (folder / "config.json").exists():
         _check_same(folder, read_config(folder)["request"], plain(dataclasses.asdict(request)))
-    elif folder.is_dir() and any(each.name != LOCK for each in folder.iterdir()):
+    elif folder.is_dir() and not all(OURS.fullmatch(each.name) for each in folder.iterdir()):
         raise InputError(f"{folder} is not empty and not a run, expected a new or empty directory")
     check_writable(folder)
 
@@ -44,8 +48,14 @@ def open_folder(folder: Path, request: TaskRequest, command: list[str]) -> None:
     """Make `folder` the place of `request`, unless it is already."""
     check_free(folder, request)
     if not (folder / "config.json").exists():
-        config = {"kind": KIND, "request": plain(dataclasses.asdict(request)), **provenance(command)}
+        asked = plain(dataclasses.asdict(request))
+        config = {"kind": KIND, "request": asked, "threads": os.environ.get(THREADS), **provenance(command)}
         write_whole(folder / "config.json", (json.dumps(config, indent=2, allow_nan=False) + "\n").encode())
+
+
+def kept_threads(folder: Path) -> str | None:
+    """How many threads the run in `folder` began with, on which the last bits of sums depend; None without a run."""
+    return read_config(folder).get("threads") if (folder / "config.json").exists() else None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -58,6 +68,12 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder / 'config.json'} cannot be read: {error}") from None
     if not isinstance(config, dict) or config.get("kind") != KIND:
         raise InputError(f"{folder} is not a run on a control task")
+    request = config.get("request")
+    if not isinstance(request, dict) or not isinstance(request.get("settings"), dict):
+        raise InputError(f"{folder / 'config.json'} is damaged: it holds no request")
+    missing = [name for name in REQUEST if name not in request]
+    if missing:
+        raise InputError(f"{folder / 'config.json'} is damaged: its request has no {missing[0]}")
     return config
 
 
@@ -110,6 +126,8 @@ def write_whole(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(hidden, path)
     except OSError as error:
+        with suppress(OSError):
+            hidden.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
 
 

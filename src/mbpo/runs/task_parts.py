@@ -30,6 +30,11 @@ def assemble(settings: TaskSettings, environment: GymnasiumEnvironment, steps: i
         raise InputError(
             f"steps: expected more than the {settings.warmup_steps} of the warm-up (warmup_steps), got {steps}"
         )
+    if environment.max_episode_steps is None:
+        raise InputError(
+            f"{environment.id} has no time limit, so an evaluation might never end: register it with max_episode_steps "
+            "or give --env-option max_episode_steps=1000"
+        )
     _check_memory(settings, environment, steps)
     agent = SoftActorCritic(
         environment.observation_size,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mbpo.core.host_loop import Episode, HostRound, HostWorld, example_of, mbpo_on_host
+from mbpo.core.host_loop import HostRound, HostWorld, example_of, mbpo_on_host
 from mbpo.core.loop import RunState, start_from
 from mbpo.core.parts import FittedModel
 from mbpo.core.plan import Replay
@@ -115,16 +115,21 @@ class _Run:
     def _open(self) -> None:
         """From the newest checkpoint, or from the start."""
         key = jax.random.key(self.request.seed)
-        self.state = start_from(self.parts, self.plan, None, example_of(self.environment), key)
         checkpoint = read_checkpoint(self.folder)
+
+        def start() -> RunState:
+            return start_from(self.parts, self.plan, None, example_of(self.environment), key)
+
         episode, position, timings, step = None, 0, 0, None
         if checkpoint is not None:
             facts, step = checkpoint.facts, checkpoint.step
             position, timings = facts["metrics_bytes"], facts["timings_bytes"]
             tally = facts["tally"]
             self.tally = Tally(**{**tally, "finished_returns": tuple(tally["finished_returns"])})
-            self.state, actions = unpacked(self.state, dict(checkpoint.arrays))
-            episode = Episode(facts["episode"], tuple(actions))
+            self.seconds = facts["seconds"]
+            self.state, episode = unpacked(jax.eval_shape(start), dict(checkpoint.arrays), facts["episode"])
+        else:
+            self.state = start()
         self.world = HostWorld(self.environment, self.request.seed, episode)
         self.metrics = MetricsFile.resume(self.folder / "metrics.jsonl", position)
         self.timings = MetricsFile.resume(self.folder / "timings.jsonl", timings)
@@ -259,7 +264,7 @@ class _Run:
         state = self.state
         found = exact_excess(task, state.policy.actor, self.request.seed)
         size = int(state.real.size)
-        newest = slice(max(size - ROWS, 0), size)
+        newest = slice(size - min(ROWS, self.request.settings.warmup_steps), size)  # always as many
         rows, actions = (np.asarray(each[newest]) for each in state.real.data[:2])
         discount = self.request.settings.discount
         found["critic_error"] = critic_error(task, state.policy.critics, discount, rows, actions)
@@ -277,13 +282,17 @@ class _Run:
             "metrics_bytes": self.metrics.sync(),
             "timings_bytes": self.timings.sync(),
             "episode": self.world.episode.number,
+            "seconds": self.seconds,
             "tally": {
                 **dataclasses.asdict(self.tally),
                 "finished_returns": list(self.tally.finished_returns),
             },
         }
         arrays = packed(self.state, self.world.episode)
-        write_checkpoint(self.folder, step, arrays, facts, allow_nonfinite=MAY_BE_INFINITE)
+        try:
+            write_checkpoint(self.folder, step, arrays, facts, allow_nonfinite=MAY_BE_INFINITE)
+        except ValueError as error:
+            raise InputError(f"{error}; {self._stopped()}") from None
         self.checkpointed = step
         self._last_write = time.monotonic()
         self._pause = max(LEAST_PAUSE, (self._last_write - began) / SHARE)

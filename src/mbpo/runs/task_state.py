@@ -10,7 +10,7 @@ from mbpo.core.host_loop import Episode
 from mbpo.core.loop import RunState
 from mbpo.runs.checkpoint import flatten, restore
 
-ACTIONS = "episode_actions"
+ACTIONS, OBSERVATION = "episode_actions", "episode_observation"
 
 
 def packed(state: RunState, episode: Episode) -> dict[str, np.ndarray]:
@@ -18,6 +18,7 @@ def packed(state: RunState, episode: Episode) -> dict[str, np.ndarray]:
     arrays = flatten(state._replace(real=_filled(state.real), imagined=_filled(state.imagined)))
     size = state.real.data.action.shape[1]
     arrays[ACTIONS] = np.array(episode.actions, np.float32).reshape(-1, size)
+    arrays[OBSERVATION] = np.asarray(episode.observation)
     return arrays
 
 
@@ -25,9 +26,9 @@ def _filled(ring: Ring) -> Ring:
     return ring._replace(data=jax.tree.map(lambda leaf: np.asarray(leaf)[: int(ring.size)], ring.data))
 
 
-def unpacked(example: RunState, arrays: dict[str, np.ndarray]) -> tuple[RunState, np.ndarray]:
-    """The state of `example`'s shapes that `packed` wrote, and the actions of its episode."""
-    actions = arrays.pop(ACTIONS)
+def unpacked(example: RunState, arrays: dict[str, np.ndarray], number: int) -> tuple[RunState, Episode]:
+    """The state of `example`'s shapes (which may be shapes alone) that `packed` wrote, and its episode `number`."""
+    episode = Episode(number, tuple(arrays.pop(ACTIONS)), arrays.pop(OBSERVATION))
     rings = {}
     for name in ("real", "imagined"):
         size = int(arrays[f".{name}.size"])
@@ -42,6 +43,11 @@ def unpacked(example: RunState, arrays: dict[str, np.ndarray]) -> tuple[RunState
     state = restore(example._replace(**rings), arrays)
     for name in rings:
         ring, full = getattr(state, name), getattr(example, name)
-        data = jax.tree.map(lambda whole, part: whole.at[: part.shape[0]].set(part), full.data, ring.data)
-        state = state._replace(**{name: ring._replace(data=data)})
-    return state, actions
+        state = state._replace(**{name: ring._replace(data=jax.tree.map(_widened, full.data, ring.data))})
+    return state, episode
+
+
+def _widened(full: jax.ShapeDtypeStruct, part: jax.Array) -> jax.Array:
+    whole = np.zeros(full.shape, full.dtype)
+    whole[: part.shape[0]] = part
+    return jax.numpy.asarray(whole)

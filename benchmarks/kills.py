@@ -1,0 +1,71 @@
+"""Twenty kills at random moments of one run, against the same run left alone: the metrics must be the same bytes.
+
+    .venv/bin/python benchmarks/kills.py > benchmarks/kills.json
+
+Both runs are InvertedPendulum-v5 with preset paper; SIGKILL comes after a time drawn uniformly up to the longest pause.
+"""
+
+import argparse
+import hashlib
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+FOLDER = Path(__file__).parent.parent / "runs" / "benchmarks"
+TASK = ["train", "InvertedPendulum-v5", "--preset", "paper", "--json"]
+
+
+def command(steps: int, folder: Path) -> list[str]:
+    """The command, the same every time."""
+    return [sys.executable, "-m", "mbpo", *TASK, "--steps", str(steps), "--out", str(folder)]
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 of the metrics."""
+    return hashlib.sha256((folder / "metrics.jsonl").read_bytes()).hexdigest()
+
+
+def main() -> None:
+    """Print one JSON object; leave with status 1 when the bytes differ."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--longest", type=float, default=60.0, help="seconds before a kill, at most")
+    args = parser.parse_args()
+    alone, killed = FOLDER / f"kills-alone-{args.steps}", FOLDER / f"kills-killed-{args.steps}"
+    for folder in (alone, killed):
+        shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run(command(args.steps, alone), stdout=subprocess.DEVNULL, check=True)
+    generator, pauses = random.Random(0), []
+    while len(pauses) < args.kills:
+        child = subprocess.Popen(
+            command(args.steps, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        pause = generator.uniform(0.0, args.longest)
+        began = time.monotonic()
+        while child.poll() is None and time.monotonic() - began < pause:
+            time.sleep(0.01)
+        if child.poll() is not None:
+            break
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        kept = sorted(each.name for each in killed.glob("checkpoints/step-*"))
+        pauses.append({"seconds": round(pause, 2), "checkpoint": kept[-1] if kept else None})
+        print(pauses[-1], file=sys.stderr)
+    subprocess.run(command(args.steps, killed), stdout=subprocess.DEVNULL, check=True)
+    same = len(pauses) == args.kills and digest(alone) == digest(killed)
+    print(
+        json.dumps(
+            {"kills": len(pauses), "identical": same, "sha256": digest(alone), "each": pauses}, indent=1
+        )
+    )
+    sys.exit(0 if same else 1)
+
+
+if __name__ == "__main__":
+    main()
