@@ -11,7 +11,7 @@ import pytest
 from toy_host import ToyHost, copied, followed, on_host
 
 from mbpo.core.buffer import empty, sample
-from mbpo.core.host_loop import HostWorld, Stages, example_of
+from mbpo.core.host_loop import Episode, HostWorld, Stages, example_of
 from mbpo.core.loop import Parts
 from mbpo.core.mixing import RealRatio
 from mbpo.core.plan import Branches, Plan, Replay
