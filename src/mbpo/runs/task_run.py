@@ -188,10 +188,9 @@ class _Run:
             )
 
     def _stopped(self) -> str:
-        kept = "nothing is kept" if self.checkpointed is None else f"step {self.checkpointed} is kept"
-        return (
-            f"the run stopped, its checkpoint of {kept}" if self.checkpointed else f"the run stopped, {kept}"
-        )
+        if self.checkpointed is None:
+            return "the run stopped before its first checkpoint"
+        return f"the run stopped, its checkpoint of step {self.checkpointed} is kept"
 
     def _check_rule(self, newest: int) -> None:
         """The rule by which the model ends episodes must agree with what the task did in the newest real steps."""
