@@ -57,7 +57,7 @@ def fit(part: Ensemble, state: EnsembleState, real: Ring, key: PRNGKeyArray) -> 
     then returns to its own best layers, and the `elites` with the smallest hold-out errors are chosen. A fit that ends
     in numbers that are not finite changes nothing, and leaves hold-out errors of infinity.
     """
-    before, state = state, state._replace(holdout_error=jnp.zeros(part.networks, jnp.float32))
+    before = state
     split_key, train_key = jax.random.split(key)
     split = _split(part, real, split_key)
     state = _standardise(part, state, real, split)
@@ -82,7 +82,8 @@ def fit(part: Ensemble, state: EnsembleState, real: Ring, key: PRNGKeyArray) -> 
     elites = jnp.argsort(done.best_error)[: part.elites].astype(jnp.int32)
     heads = done.heads._replace(layers=done.best)
     fitted = state._replace(heads=heads, optimiser=done.optimiser, elites=elites)
-    sound = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(fitted)]))
+    learned = (heads, done.optimiser, state.inputs, state.targets)
+    sound = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(learned)]))
     kept = jax.tree.map(lambda new, old: jnp.where(sound, new, old), fitted, before)
     error = jnp.where(sound, done.best_error, jnp.inf)
     return kept._replace(holdout_error=error, epochs=done.epochs)
