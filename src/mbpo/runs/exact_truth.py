@@ -16,6 +16,7 @@ from mbpo.deep.ensemble import Ensemble, EnsembleState
 from mbpo.deep.networks import Layers
 from mbpo.deep.sac import mean_action, values
 from mbpo.environments.linear_quadratic import LinearQuadraticTask
+from mbpo.environments.true_model import noise_floor
 from mbpo.lqr.optimum import solve
 
 ROWS = 4096  # states on which a model is judged
@@ -50,7 +51,7 @@ def one_step_error(
     system = task.system
     u = np.asarray(actions, np.float64) * task.action_limit
     truth = np.asarray(rows, np.float64) @ system.A.T + u @ system.B.T
-    floor = float(np.trace(system.W))
+    floor = noise_floor(system).trace
     error = float(np.mean(np.sum((truth - predicted) ** 2, axis=1)))
     return 1.0 + error / floor if floor > 0 else float("inf")
 
