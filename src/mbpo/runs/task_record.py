@@ -13,11 +13,11 @@ from safetensors import SafetensorError, safe_open
 
 from mbpo.errors import InputError
 from mbpo.presets import family, preset
+from mbpo.runs.checkpoint import VISIBLE
 from mbpo.runs.metrics import read_metrics
 from mbpo.runs.plain import plain
 from mbpo.runs.task_folder import KIND, read_config, read_result
 
-CHECKPOINT = re.compile(r"step-(\d{9,})")
 FROM_CONFIG = ("command", "versions", "platform", "devices")
 FROM_REQUEST = ("environment", "options", "termination", "preset", "settings", "steps", "seed")
 
@@ -122,7 +122,7 @@ def _lines(path: Path, keys: tuple[str, ...]) -> list[dict[str, Any]]:
 def _checkpoints(folder: Path) -> dict[int, Path]:
     """The checkpoints by step, the newest first."""
     inside = folder / "checkpoints"
-    names = [(CHECKPOINT.fullmatch(each.name), each) for each in inside.iterdir()] if inside.is_dir() else []
+    names = [(VISIBLE.fullmatch(each.name), each) for each in inside.iterdir()] if inside.is_dir() else []
     return dict(sorted(((int(match[1]), path) for match, path in names if match), reverse=True))
 
 
