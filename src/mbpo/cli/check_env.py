@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mbpo.cli.option_types import whole
+from mbpo.cli.option_types import LARGEST_SEED, whole
 from mbpo.cli.output import console, print_json, print_rows
 from mbpo.cli.parser import Verbs, add_json, add_verb
 from mbpo.cli.train_task import environment_options
@@ -23,7 +23,7 @@ def add_check_env(verbs: Verbs) -> None:
     parser.add_argument("--variant", help="a named set of such arguments")
     parser.add_argument("--termination", help="never, learned, or module:function")
     parser.add_argument("--steps", type=whole(1, 10**7), default=1000, help="random steps (default 1000)")
-    parser.add_argument("--seed", type=whole(0, 2**31 - 1), default=0, help="of the steps (default 0)")
+    parser.add_argument("--seed", type=whole(0, LARGEST_SEED), default=0, help="of the steps (default 0)")
     add_json(parser)
 
 

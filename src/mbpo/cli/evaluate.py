@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 
-from mbpo.cli.option_types import whole
+from mbpo.cli.option_types import LARGEST_SEED, whole
 from mbpo.cli.output import console, print_facts, print_json, progress_bar
 from mbpo.cli.parser import Verbs, add_json, add_verb
 from mbpo.cli.train_task import excess_text
 
 MOST_EPISODES = 100_000
-LARGEST_SEED = 2**31 - 1
 
 
 def add_evaluate(verbs: Verbs) -> None:

@@ -7,6 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from mbpo.cli.option_types import LARGEST_SEED
 from mbpo.cli.output import print_json
 from mbpo.cli.parser import Verbs, add_json, add_verb
 from mbpo.cli.train_gain import print_gain_result, train_or_read
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from mbpo.runs.task_request import TaskRequest
 
 LINEAR_QUADRATIC = "mbpo/LinearQuadratic-v0"
-LARGEST_SEED = 2**31 - 1
 ONLY_SYSTEMS = ("algorithm", "transitions", "seeds", "real_ratio", "rollout_length", "improve", "learn_cost")
 ONLY_TASKS = ("preset", "steps", "set", "env_option", "variant", "termination")
 

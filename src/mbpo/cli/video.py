@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from mbpo.cli.option_types import whole
+from mbpo.cli.option_types import LARGEST_SEED, whole
 from mbpo.cli.output import progress_bar
 from mbpo.cli.parser import Verbs, add_verb
 
@@ -17,7 +17,9 @@ def add_video(verbs: Verbs) -> None:
     parser = add_verb(verbs, "video", "Film one episode of a trained policy.", run_video)
     parser.add_argument("folder", metavar="RUN", help="the folder of a run on a control task")
     parser.add_argument("--out", metavar="FILE", help="an .mp4 or .gif file (default RUN/video.mp4)")
-    parser.add_argument("--seed", type=whole(0, 2**31 - 1), default=0, help="decides the start (default 0)")
+    parser.add_argument(
+        "--seed", type=whole(0, LARGEST_SEED), default=0, help="decides the start (default 0)"
+    )
     parser.add_argument("--steps", type=whole(1, 10**6), default=1000, help="most steps (default 1000)")
 
 
