@@ -58,7 +58,7 @@ def yardstick():
 def agent_updates():
     """One compiled stage of `UPDATES` updates as the loop runs it, sampling from both rings included."""
     agent = SoftActorCritic(N, M, -1.0)
-    plan = Plan(Replay(RealRatio(jnp.float32(0.05)), BATCH, None), 10, 1, 1, UPDATES)
+    plan = Plan(Replay(RealRatio.of(jnp.float32(0.05)), BATCH, None), 10, 1, 1, UPDATES)
     stages = Stages(Parts(None, None, agent), plan)
     ring = Ring(rows(ROWS), jnp.int32(ROWS), jnp.int32(0))
     clock = Clock(jnp.int32(1), jnp.int32(1), jnp.int32(0))

@@ -9,6 +9,7 @@ import pytest
 from toy_parts import ToyAgent, ToyModel, toy_parts, toy_plan
 
 from mbpo.core.loop import WARM_UP, begin, gather, mbpo, one_round
+from mbpo.core.mixing import RealRatio
 from mbpo.core.plan import OnPolicy, Plan
 
 KEY = jax.random.key(11)
@@ -134,7 +135,7 @@ def test_ratios_run_side_by_side_in_one_program():
     plan = toy_plan()
 
     def program(ratio):
-        mixer = dataclasses.replace(plan.batches.real_ratio, value=ratio)
+        mixer = RealRatio.of(ratio)
         changed = dataclasses.replace(plan, batches=dataclasses.replace(plan.batches, real_ratio=mixer))
         return mbpo(toy_parts(), changed, KEY, keep_gain)[2].realised_ratio
 

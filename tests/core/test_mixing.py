@@ -9,9 +9,11 @@ import pytest
 
 from mbpo.core.buffer import add, empty
 from mbpo.core.mixing import RealRatio
+from mbpo.core.schedule import Linear
 from mbpo.core.types import Transition
 
 KEYS = 10_000
+START = jnp.int32(0)
 
 
 def ring_of(count: int, label: float):
@@ -31,7 +33,7 @@ def ring_of(count: int, label: float):
 @functools.partial(jax.vmap, in_axes=(None, None, None, None, 0))
 def composed(ratio, real, imagined, batch, key):
     """Real rows and imagined rows counted in the batch itself, the realised share, and whether rows are whole."""
-    rows, share = RealRatio(ratio).compose(real, imagined, batch, key)
+    rows, share = RealRatio.of(ratio).compose(real, imagined, batch, START, key)
     assert rows.reward.shape == (batch,)
     assert rows.observation.shape == (batch, 2)
     same = jnp.all(rows.observation[:, 1] == rows.reward)
@@ -63,8 +65,8 @@ def test_expected_share_is_the_ratio(ratio, batch):
 
 @pytest.mark.parametrize("ratio", [0.0, 0.25, 0.5, 1.0])
 def test_single_precision_never_adds_a_row(ratio):
-    real, imagined, mixer = ring_of(8, 1.0), ring_of(5, 2.0), RealRatio(jnp.asarray(ratio))
-    share = jax.jit(jax.vmap(lambda key: mixer.compose(real, imagined, 4096, key)[1]))  # draws no rows
+    real, imagined, mixer = ring_of(8, 1.0), ring_of(5, 2.0), RealRatio.of(jnp.asarray(ratio))
+    share = jax.jit(jax.vmap(lambda key: mixer.compose(real, imagined, 4096, START, key)[1]))  # draws no rows
     assert set(np.unique(share(jax.random.split(jax.random.key(7), 50_000)))) == {ratio}
 
 
@@ -79,7 +81,16 @@ def test_an_empty_ring_leaves_the_whole_batch_to_the_other(ratio):
 
 
 def test_real_rows_are_drawn_uniformly_from_what_the_real_ring_holds():
-    rows, _ = RealRatio(jnp.asarray(1.0)).compose(ring_of(3, 1.0), ring_of(5, 2.0), 3000, jax.random.key(1))
+    rows, _ = RealRatio.of(jnp.asarray(1.0)).compose(
+        ring_of(3, 1.0), ring_of(5, 2.0), 3000, START, jax.random.key(1)
+    )
     counts = np.bincount(np.asarray(rows.observation[:, 0], np.int64), minlength=8)
     assert (counts[3:] == 0).all()
     assert (abs(counts[:3] - 1000) < 4.5 * np.sqrt(3000 * 2 / 9)).all()
+
+
+def test_a_schedule_decides_the_share_by_the_real_steps_taken():
+    rising = RealRatio(Linear(*(jnp.asarray(each) for each in (0.0, 1.0, 10.0, 20.0))))
+    real, imagined = ring_of(8, 1.0), ring_of(5, 2.0)
+    share = jax.jit(lambda steps: rising.compose(real, imagined, 64, steps, jax.random.key(3))[1])
+    assert [float(share(jnp.int32(steps))) for steps in (0, 10, 15, 20, 99)] == [0.0, 0.0, 0.5, 1.0, 1.0]

@@ -117,5 +117,5 @@ def toy_parts(model: bool = True, rate: float = 0.0, limit: float = 100.0, episo
 def toy_plan(ratio: float = 0.5, branches: bool = True, length: int = 2, updates: int = 1) -> Plan:
     """Six rounds of five real steps after ten of warm-up, batches of 12."""
     branched = Branches(constant(float(length)), count=4, longest=3, retain=2) if branches else None
-    batches = Replay(RealRatio(jnp.asarray(ratio)), 12, branched)
+    batches = Replay(RealRatio.of(jnp.asarray(ratio)), 12, branched)
     return Plan(batches, warmup_steps=10, rounds=6, steps_per_round=5, updates_per_round=updates)

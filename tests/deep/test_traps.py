@@ -33,7 +33,7 @@ def marked(ratio):
 
 
 def rounds_of(parts, ratio, branches):
-    plan = Plan(Replay(RealRatio(jnp.float32(ratio)), BATCH, branches), WARM_UP, ROUNDS, 1, UPDATES, 3)
+    plan = Plan(Replay(RealRatio.of(jnp.float32(ratio)), BATCH, branches), WARM_UP, ROUNDS, 1, UPDATES, 3)
     return followed(Stages(parts, plan), HostWorld(ToyHost(bound=1.5, limit=4), 0), KEY)
 
 

@@ -50,7 +50,7 @@ STEPS_BEFORE, ROUNDS = 15, 12
 def stages_of(model):
     """A plan of real batches only, in which the model is fitted and imagines in rounds 1, 4, 7 and 10 all the same."""
     batches = Replay(
-        RealRatio(jnp.float32(1)), 8, Branches(GROWING, 6, longest=3, varies=True) if model else None
+        RealRatio.of(jnp.float32(1)), 8, Branches(GROWING, 6, longest=3, varies=True) if model else None
     )
     return Stages(Parts(None, MODEL if model else None, AGENT), Plan(batches, STEPS_BEFORE, ROUNDS, 1, 3, 3))
 

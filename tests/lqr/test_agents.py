@@ -216,7 +216,7 @@ def train(branches: int | None, state_limit: float = 1e6, ratio: float = 1.0):
     model = LeastSquares.of(system, 10 * state_limit)
     learner = agent(ReplayedRows())
     branched = None if branches is None else Branches(constant(2.0), branches, 2)
-    plan = Plan(Replay(RealRatio(jnp.asarray(ratio)), 100, branched), 100, 5, 20, 2)
+    plan = Plan(Replay(RealRatio.of(jnp.asarray(ratio)), 100, branched), 100, 5, 20, 2)
     program = eqx.filter_jit(lambda key: mbpo(Parts(environment, model, learner), plan, key, keep_gain))
     return jax.tree.map(np.asarray, program(jax.random.key(3)))
 

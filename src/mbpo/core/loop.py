@@ -190,7 +190,8 @@ def _batch(
 ):
     """The transitions of one update, which rows are valid, what acted, and their real share."""
     if isinstance(batches, Replay):
-        rows, share = batches.real_ratio.compose(state.real, state.imagined, batches.batch_size, key)
+        steps = state.clock.env_steps
+        rows, share = batches.real_ratio.compose(state.real, state.imagined, batches.batch_size, steps, key)
         return rows, jnp.ones(batches.batch_size, bool), None, share
     if batches.imagined:
         return *_imagined_trajectories(parts, batches, state, key), jnp.zeros(())

@@ -5,28 +5,34 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mbpo.core.buffer import Ring, sample
+from mbpo.core.schedule import Linear, constant
 from mbpo.core.types import Transition
 
 
 class RealRatio(eqx.Module):
-    """The expected share `value` in [0, 1] of real transitions in a batch.
+    """The expected share in [0, 1] of real transitions in a batch; it may change with the real steps taken.
 
-    A batch of size B holds floor(r B + U) real rows with U ~ Uniform[0, 1), so its expected share is exactly r at
-    every r and B, both ends included, and the batch size never changes. While one of the two rings is still empty
-    the whole batch comes from the other. Nothing else in the loop reads this number.
+    At a share r a batch of size B holds floor(r B + U) real rows with U ~ Uniform[0, 1), so its expected share is r
+    exactly, both ends included, and the batch size never changes. While one of the two rings is still empty the whole
+    batch comes from the other. Nothing else in the loop reads this number.
     """
 
-    value: Float[Array, ""]
+    share: Linear
+
+    @classmethod
+    def of(cls, value: float | Array) -> RealRatio:
+        """The same share all the time."""
+        return cls(constant(value))
 
     def compose(
-        self, real: Ring, imagined: Ring, batch_size: int, key: PRNGKeyArray
+        self, real: Ring, imagined: Ring, batch_size: int, env_steps: Int[Array, ""], key: PRNGKeyArray
     ) -> tuple[Transition, Float[Array, ""]]:
         """A batch `[B]` of transitions and its realised real share."""
         count_key, real_key, imagined_key = jax.random.split(key, 3)
-        ratio = jnp.where(imagined.size == 0, 1.0, jnp.where(real.size == 0, 0.0, self.value))
+        ratio = jnp.where(imagined.size == 0, 1.0, jnp.where(real.size == 0, 0.0, self.share(env_steps)))
         uniform = jax.random.uniform(count_key, (), ratio.dtype)
         whole = jnp.floor(ratio * batch_size)
         more = uniform < ratio * batch_size - whole  # floor(r B + U) without adding U, which would round up

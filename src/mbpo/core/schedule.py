@@ -22,8 +22,8 @@ class Linear(eqx.Module):
         return self.first + share * (self.last - self.first)
 
 
-def constant(value: float) -> Linear:
+def constant(value: float | Array) -> Linear:
     """A schedule that never moves."""
-    value_array = jnp.asarray(value, jnp.result_type(float))
+    value_array = jnp.asarray(value, jnp.result_type(float) if isinstance(value, float | int) else None)
     zero = jnp.zeros_like(value_array)
     return Linear(value_array, value_array, zero, zero)

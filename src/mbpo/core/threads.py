@@ -20,6 +20,21 @@ def size_thread_pools() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
+def unroll_random_numbers() -> None:
+    """The same random numbers from code that LLVM compiles three times as fast, and runs twice as fast, on a CPU.
+
+    JAX writes Threefry for CPUs as nested loops, for other devices as straight code. A program of the loop draws at
+    some thirty places, and the loops take a third of its compile time. Where JAX does not offer the straight code under
+    this name, its loops stay.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
+        from jax._src.interpreters import mlir
+        from jax._src.random import threefry2x32
+
+        straight = threefry2x32._threefry2x32_lowering_rule
+        mlir.register_lowering(threefry2x32.threefry2x32_p, straight, platform="cpu")
+
+
 def use_all_cores() -> None:
     """One JAX device a core, and compiled programs kept in the user's cache directory; for a process that is ours."""
     import jax

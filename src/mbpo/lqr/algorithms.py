@@ -216,8 +216,8 @@ def _batches(
         count = max(BRANCHES // rollout_length // GROUP, 1) * GROUP
         return OnPolicy(count, rollout_length, imagined=True, branched=True, twins=twins)
     if not algorithm.imagines or real_ratio is None or rollout_length is None:
-        return Replay(RealRatio(jnp.asarray(1.0, jnp.float64)), BATCH if improve else 1, None)
-    ratio = RealRatio(jnp.asarray(real_ratio, jnp.float64))
+        return Replay(RealRatio.of(jnp.asarray(1.0, jnp.float64)), BATCH if improve else 1, None)
+    ratio = RealRatio.of(jnp.asarray(real_ratio, jnp.float64))
     count = max(BRANCHES // rollout_length, 1)
     return Replay(ratio, BATCH, Branches(constant(float(rollout_length)), count, rollout_length))
 

@@ -49,7 +49,7 @@ def assemble(settings: TaskSettings, environment: GymnasiumEnvironment, steps: i
     model = _model(settings, environment)
     plan = Plan(
         Replay(
-            RealRatio(jnp.float32(settings.real_ratio)),
+            RealRatio.of(jnp.float32(settings.real_ratio)),
             settings.batch_size,
             None if model is None else _branches(settings),
         ),
