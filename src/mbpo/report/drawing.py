@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mbpo.report import palette
+from mbpo.studies.wording import per_cent
 
 WIDTH = 4.7  # inches of 72 points: legible when a phone shows it at its own width
 LABEL_HEIGHT = 12.0  # points
@@ -107,15 +108,6 @@ def log_axes(axes: Axes, x: tuple[float, float], y: tuple[float, float]) -> None
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: per_cent(value)))
     axes.grid(True, which="major")
     axes.set_axisbelow(True)
-
-
-def per_cent(value: float) -> str:
-    """0.01 as "1 %", 0.00012 as "0.012 %"."""
-    percentage = 100 * value
-    rounded = float(f"{percentage:.2g}")
-    if percentage >= 1000 or rounded < 100:
-        return f"{percentage:,.0f} %" if percentage >= 1000 else f"{percentage:.2g} %"
-    return f"{rounded:,.0f} %"
 
 
 def end_labels(axes: Axes, ends: Sequence[tuple[float, float, str, str]], size: float | None = None) -> None:
