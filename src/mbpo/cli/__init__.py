@@ -27,6 +27,7 @@ from mbpo.cli.parser import Parser, add_verbs, reject_unknown
 from mbpo.cli.presets import add_presets
 from mbpo.cli.report import add_report
 from mbpo.cli.solve import add_solve
+from mbpo.cli.study import add_study
 from mbpo.cli.systems import add_systems
 from mbpo.cli.train import add_train
 from mbpo.cli.video import add_video
@@ -36,6 +37,7 @@ VERBS = (
     add_solve,
     add_evaluate_gain,
     add_gradients,
+    add_study,
     add_finite_horizon,
     add_diagnosis,
     add_train,

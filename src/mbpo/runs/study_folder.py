@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ ASKED = ("system", "settings")
 COMPLETE = ("config.json", "result.json", "report.html")
 
 
-def existing_study(directory: str | os.PathLike[str], asked: Mapping[str, Any]) -> dict[str, Any] | None:
+def existing_study(
+    directory: str | os.PathLike[str], asked: Mapping[str, Any], also: Sequence[str] = ()
+) -> dict[str, Any] | None:
     """The result of the study with the system and settings of `asked` that `directory` holds; `None` when it is free.
 
+    also: files without which it is not complete, beside those that every study has.
     Raises `InputError` when it holds anything else, or could not be written.
     """
     target = Path(directory)
@@ -27,11 +30,12 @@ def existing_study(directory: str | os.PathLike[str], asked: Mapping[str, Any]) 
             raise InputError(f"{target} is a file, expected a directory for the study")
         if not target.is_dir() or not any(target.iterdir()):
             check_writable(target)
+            check_writable(target.resolve().parent)  # where the hidden sibling goes
             return None
         found = [_read(target / name) for name in ("config.json", "result.json")]
     except OSError as error:
         raise InputError(f"{target} cannot be used: {error.strerror or error}") from None
-    complete = all((target / name).is_file() for name in COMPLETE)
+    complete = all((target / name).is_file() for name in (*COMPLETE, *also)) and all(found)
     if not complete or any(found[0].get(name) != asked[name] for name in ASKED):
         raise InputError(f"{target} is not empty and holds something else, expected a new or empty directory")
     return found[1]
@@ -42,7 +46,7 @@ def write_study(directory: str | os.PathLike[str], files: Mapping[str, str]) -> 
 
     Raises `InputError` when that cannot be done; `directory` is new or empty.
     """
-    target = Path(directory).absolute()
+    target = Path(directory).resolve()
     hidden = target.parent / f".{target.name}.{os.getpid()}.partial"
     try:
         for name, text in files.items():
