@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mbpo.lqr.critic import backward_values, lstd, moments
+from mbpo.lqr.critic import Moments, backward_values, lstd, moments
 from mbpo.lqr.lyapunov import discrete_lyapunov
 from mbpo.lqr.model import contracts
 from mbpo.lqr.objective import Objective
@@ -149,20 +149,49 @@ def fitted_values(
     objective: Objective,
 ) -> PolicyValues:
     """The values by LSTD-Q from rows of any behaviour that explored; `policy` is the one evaluated."""
+    if objective.kind != "horizon":
+        return values_from(policy, row_moments(policy, x, u, cost, x_next, valid), objective)
     K, S = policy.gain, policy.covariance
     n = K.shape[1]
-    z = jnp.concatenate([x, u], axis=-1)
-    z_next = jnp.concatenate([x_next, linear_action(K, x_next)], axis=-1)
+    z, z_next = _pairs(K, x, u, x_next)
     both = jnp.concatenate([jnp.eye(n, dtype=x.dtype), K])
-    zero, g = jnp.zeros((), x.dtype), objective.discount
-    if objective.kind == "horizon":
-        quality, constant = backward_values(z, cost, z_next, x_next, valid, objective)
-        state = jnp.concatenate([both.T @ quality @ both, objective.terminal_cost[None]])  # pyright: ignore
-        exploring = jnp.einsum("sij,ij->s", quality[:, n:, n:], S)
-        offset = jnp.concatenate([constant + jnp.cumsum(exploring[::-1])[::-1], zero[None]])
-        usable = jnp.all(jnp.isfinite(quality))
-        return PolicyValues(quality, state, offset, exploring, zero, usable, None)
-    fit = lstd(moments(z, cost, z_next, valid), objective)
+    zero = jnp.zeros((), x.dtype)
+    quality, constant = backward_values(z, cost, z_next, x_next, valid, objective)
+    state = jnp.concatenate([both.T @ quality @ both, objective.terminal_cost[None]])  # pyright: ignore
+    exploring = jnp.einsum("sij,ij->s", quality[:, n:, n:], S)
+    offset = jnp.concatenate([constant + jnp.cumsum(exploring[::-1])[::-1], zero[None]])
+    usable = jnp.all(jnp.isfinite(quality))
+    return PolicyValues(quality, state, offset, exploring, zero, usable, None)
+
+
+def _pairs(
+    K: Float[Array, "m n"], x: Float[Array, "B n"], u: Float[Array, "B m"], x_next: Float[Array, "B n"]
+) -> tuple[Float[Array, "B p"], Float[Array, "B p"]]:
+    """z = [x; u], and z' = [x'; K x'] with the action of the policy that is evaluated."""
+    z_next = jnp.concatenate([x_next, linear_action(K, x_next)], axis=-1)
+    return jnp.concatenate([x, u], axis=-1), z_next
+
+
+def row_moments(
+    policy: LinearGaussian,
+    x: Float[Array, "B n"],
+    u: Float[Array, "B m"],
+    cost: Float[Array, "B"],
+    x_next: Float[Array, "B n"],
+    valid: Bool[Array, "B"],
+) -> Moments:
+    """What rows say about the action values of `policy`, and about the cost."""
+    z, z_next = _pairs(policy.gain, x, u, x_next)
+    return moments(z, cost, z_next, valid)
+
+
+def values_from(policy: LinearGaussian, at: Moments, objective: Objective) -> PolicyValues:
+    """The values by LSTD-Q from the moments of rows, for objectives without a horizon."""
+    K, S = policy.gain, policy.covariance
+    n, dtype = K.shape[1], K.dtype
+    both = jnp.concatenate([jnp.eye(n, dtype=dtype), K])
+    zero, g = jnp.zeros((), dtype), objective.discount
+    fit = lstd(at, objective)
     exploring = jnp.sum(fit.matrix[n:, n:] * S)
     average = fit.average + exploring if objective.kind == "average" else zero
     offset = zero if objective.kind == "average" else fit.offset + exploring / (1.0 - g)

@@ -17,7 +17,7 @@ from mbpo.lqr.critic import moments, regress
 from mbpo.lqr.gradients.estimate import Estimate, GradientSource
 from mbpo.lqr.objective import Objective
 from mbpo.lqr.policy import LinearGaussian
-from mbpo.lqr.values import fitted_values
+from mbpo.lqr.values import PolicyValues, fitted_values, row_moments, values_from
 
 
 class ReplayedRows(GradientSource):
@@ -41,11 +41,11 @@ class ReplayedRows(GradientSource):
         del key
         rows, valid = flat_rows(experience)
         x, u, cost = rows.observation, rows.action, -rows.reward
-        values = fitted_values(policy, x, u, cost, rows.next_observation, valid, objective)
+        values, stage = values_and_stage_cost(policy, x, u, cost, rows.next_observation, valid, objective)
         weight = valid.astype(x.dtype)
         count = jnp.maximum(jnp.sum(weight), 1.0)
         moment = (x * weight[:, None]).T @ x / count
-        curvature = at_least(jnp.mean(values.curvature, axis=0), stage_cost_of_actions(x, u, cost, valid))
+        curvature = at_least(jnp.mean(values.curvature, axis=0), stage)
         error = jnp.mean(values.error(policy.gain), axis=0)
         usable = jnp.all(jnp.isfinite(error)) & jnp.all(jnp.isfinite(curvature))
         zero = jnp.zeros((), x.dtype)
@@ -59,6 +59,17 @@ def flat_rows(experience: Experience) -> tuple[Transition, Array]:
         return rows, valid
     steps = rows.reward.shape[1]
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rows), jnp.repeat(valid, steps)
+
+
+def values_and_stage_cost(
+    policy: LinearGaussian, x: Array, u: Array, cost: Array, x_next: Array, valid: Array, objective: Objective
+) -> tuple[PolicyValues, Array]:
+    """The fitted values, and R by regression of the costs: without a horizon both from the same sums over rows."""
+    if objective.kind == "horizon":
+        values = fitted_values(policy, x, u, cost, x_next, valid, objective)
+        return values, stage_cost_of_actions(x, u, cost, valid)
+    at, n = row_moments(policy, x, u, cost, x_next, valid), x.shape[1]
+    return values_from(policy, at, objective), regress(at)[n:, n:]
 
 
 def stage_cost_of_actions(x: Array, u: Array, cost: Array, valid: Array) -> Array:
