@@ -1,0 +1,57 @@
+"""What the study of the rollout length says, from its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mbpo.studies.wording import between, per_cent
+
+Row = Mapping[str, Any]
+
+
+def findings(rows: Sequence[Row]) -> list[str]:
+    """Sentences about the best length on each system itself, on the scaled ones, and about the theorem's choice."""
+    most = max(row["transitions"] for row in rows)
+    best = [row for row in rows if row["part"] == "best"]
+    return [
+        *(_own(row, rows) for row in best if row["own_radius"] and row["transitions"] == most),
+        *_theorem(best),
+    ]
+
+
+def _own(best: Row, rows: Sequence[Row]) -> str:
+    one = next(
+        row
+        for row in rows
+        if row["part"] == "length"
+        and row["rollout_length"] == 1
+        and all(row[name] == best[name] for name in ("system", "radius", "planted_error", "transitions"))
+    )
+    planted = best["planted_error"]
+    model = f"a model that stays {per_cent(planted)} wrong" if planted else "a fitted model"
+    return (
+        f"{best['system']}, {best['transitions']:,} real transitions, {best['seeds']} seeds, {model}: the best length "
+        f"is {best['rollout_length']} ({best['best_low']} to {best['best_high']} in 95 % of bootstrap samples) with a "
+        f"median excess cost of {_excess(best)}, against {_excess(one)} at length 1."
+    )
+
+
+def _excess(row: Row) -> str:
+    if row["excess"] is None:
+        return "no finite value"
+    return f"{per_cent(row['excess'])} ({between(row['excess_low'], row['excess_high'])})"
+
+
+def _theorem(best: Sequence[Row]) -> list[str]:
+    judged = [row for row in best if row["theorem"] is not None]
+    if not judged:
+        return []
+    inside = sum(row["best_low"] <= row["theorem"] <= row["best_high"] for row in judged)
+    short = sum(row["theorem"] < row["best_low"] for row in judged)
+    sentence = (
+        f"Over {len(judged)} settings of system, spectral radius, planted error and amount of data, with "
+        f"{judged[0]['seeds']} seeds each, theorem 4.3 recommends a length inside the 95 % range of the best one in "
+        f"{inside}, a shorter one in {short} and a longer one in {len(judged) - inside - short}."
+    )
+    return [sentence]
