@@ -1,13 +1,29 @@
-"""Strictness for every test: no silent promotion of types or ranks."""
+"""Strictness for every test: no silent promotion of types or ranks. Programs compiled once serve every process."""
+
+import os
+import tempfile
 
 import jax
 import pytest
 
-from mbpo.core.threads import size_thread_pools
+from mbpo.core.threads import compile_sooner, size_thread_pools
+
+CACHE = "MBPO_TEST_COMPILED"
 
 size_thread_pools()
+compile_sooner()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config):
+    """The first process makes a directory for compiled programs, which the others inherit."""
+    if CACHE not in os.environ:
+        directory = tempfile.TemporaryDirectory(prefix="mbpo-compiled-")
+        config.add_cleanup(directory.cleanup)
+        os.environ[CACHE] = directory.name
+    jax.config.update("jax_compilation_cache_dir", os.environ[CACHE])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 @pytest.fixture(scope="module", autouse=True)
