@@ -110,7 +110,7 @@ def run(systems: Sequence[LinearQuadratic], request: Request, progress: Progress
     seeds = request.seeds or DEFAULT_SEEDS
     transitions = request.transitions or DEFAULT_TRANSITIONS
     for system in systems:
-        check(system, transitions)
+        check(system, transitions, seeds)
     rows, findings = [], []
     for system in systems:
         trained = _trained(system, transitions, seeds, request.seed, progress)
@@ -134,8 +134,10 @@ def run(systems: Sequence[LinearQuadratic], request: Request, progress: Progress
     )
 
 
-def check(system: LinearQuadratic, transitions: int) -> None:
-    """Raise InputError where the study has no meaning or too few transitions."""
+def check(system: LinearQuadratic, transitions: int, seeds: int) -> None:
+    """Raise InputError where the study has no meaning, or too few transitions or seeds."""
+    if seeds < 2:
+        raise InputError(f"seeds: what differs between sets of data needs at least 2 of them, got {seeds}")
     learnable(system)
     if system.horizon is not None:
         raise InputError(
@@ -219,9 +221,8 @@ def best_rows(
             if (arm.length, arm.planted) == (length, planted) and not isinstance(arm.ratio, str)
         ]
         excess = np.stack([outcome.excess_cost[i * seeds : (i + 1) * seeds, at] for i in alike])
-        first = alike[0] * seeds
         best, low, high = best_ratio(excess, np.array(RATIOS), seed)
-        median = quantile_interval(excess[best])
+        median, first = quantile_interval(excess[best]), alike[best] * seeds
         rows.append(
             _row(
                 part="best", system=system, ratio=_words(every[alike[best]]), rollout_length=length, updates=updates,

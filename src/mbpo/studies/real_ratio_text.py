@@ -34,11 +34,13 @@ def _best(system: str, rows: Sequence[Row]) -> str:
     best = _of(rows, "best", planted_error=0.0)[0]
     real = _of(rows, "training", planted_error=0.0, ratio="1")[0]
     imagined = _of(rows, "training", planted_error=0.0, ratio="0")[0]
+    about = f"{system}, {best['transitions']:,} real transitions, {best['seeds']} seeds"
+    if best["excess"] is None:
+        return f"{about}: the median excess cost is infinite at every ratio, as most gains do not stabilise."
     return (
-        f"{system}, {best['transitions']:,} real transitions, {best['seeds']} seeds: the least median excess cost is "
-        f"{_excess(best)}, at a ratio of {best['ratio']} (the best ratio lies between {best['best_low']:g} and "
-        f"{best['best_high']:g} in 95 % of bootstrap samples); imagined data alone reach {_excess(imagined)}, "
-        f"real data alone {_excess(real)}."
+        f"{about}: the least median excess cost is {_excess(best)}, at a ratio of {best['ratio']} (the best "
+        f"ratio lies between {best['best_low']:g} and {best['best_high']:g} in 95 % of bootstrap samples); "
+        f"imagined data alone reach {_excess(imagined)}, real data alone {_excess(real)}."
     )
 
 
@@ -50,17 +52,19 @@ def _excess(row: Row) -> str:
 
 def _planted(rows: Sequence[Row]) -> str:
     found = sorted(_of(rows, "best"), key=lambda row: row["planted_error"])
-    moved = [
-        f"{per_cent(row['planted_error'])}: {row['ratio']} ({row['best_low']:g} to {row['best_high']:g})"
-        for row in found
-        if row["planted_error"] > 0
-    ]
+    moved = [f"{per_cent(row['planted_error'])}: {_range(row)}" for row in found if row["planted_error"] > 0]
     if not moved:
         return ""
     return (
         "With a model whose [A B] stays wrong however much data it sees, the best ratio (and its 95 % range over "
         f"{found[0]['seeds']} seeds) is, by the size of the error: {'; '.join(moved)}."
     )
+
+
+def _range(row: Row) -> str:
+    if row["excess"] is None:
+        return "none, as every median is infinite"
+    return f"{row['ratio']} ({row['best_low']:g} to {row['best_high']:g})"
 
 
 def _gradient(rows: Sequence[Row]) -> str:

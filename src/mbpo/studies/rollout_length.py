@@ -82,7 +82,7 @@ def run(systems: Sequence[LinearQuadratic], request: Request, progress: Progress
     seeds = request.seeds or DEFAULT_SEEDS
     transitions = request.transitions or DEFAULT_TRANSITIONS
     for system in systems:
-        check(system, transitions)
+        check(system, transitions, seeds)
     rows: list[dict[str, Any]] = []
     for system in systems:
         for radius, variant in _variants(system).items():

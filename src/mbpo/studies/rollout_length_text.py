@@ -30,10 +30,12 @@ def _own(best: Row, rows: Sequence[Row]) -> str:
     )
     planted = best["planted_error"]
     model = f"a model that stays {per_cent(planted)} wrong" if planted else "a fitted model"
+    about = f"{best['system']}, {best['transitions']:,} real transitions, {best['seeds']} seeds, {model}"
+    if best["excess"] is None:
+        return f"{about}: the median excess cost is infinite at every length, as most gains do not stabilise."
     return (
-        f"{best['system']}, {best['transitions']:,} real transitions, {best['seeds']} seeds, {model}: the best length "
-        f"is {best['rollout_length']} ({best['best_low']} to {best['best_high']} in 95 % of bootstrap samples) with a "
-        f"median excess cost of {_excess(best)}, against {_excess(one)} at length 1."
+        f"{about}: the best length is {best['rollout_length']} ({best['best_low']} to {best['best_high']} in 95 % of "
+        f"bootstrap samples) with a median excess cost of {_excess(best)}, against {_excess(one)} at length 1."
     )
 
 
@@ -44,7 +46,7 @@ def _excess(row: Row) -> str:
 
 
 def _theorem(best: Sequence[Row]) -> list[str]:
-    judged = [row for row in best if row["theorem"] is not None]
+    judged = [row for row in best if row["theorem"] is not None and row["excess"] is not None]
     if not judged:
         return []
     inside = sum(row["best_low"] <= row["theorem"] <= row["best_high"] for row in judged)

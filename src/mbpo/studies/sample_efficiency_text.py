@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,14 @@ from mbpo.studies.wording import between, per_cent
 
 Row = Mapping[str, Any]
 MANY = 3
+TOLD = (
+    "mbpo",
+    "mbpo-simple",
+    "certainty-equivalence",
+    "policy-gradient",
+    "dpg",
+)  # of all learners, in a sentence
+LEVELS = ("0.1", "1", "10")  # per cent, the finest first
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
@@ -25,7 +32,7 @@ def findings(rows: Sequence[Row]) -> list[str]:
 
 def _one(learners: Mapping[str, Row]) -> str:
     ours = learners["mbpo"]
-    told = ", ".join(f"{name} {_needed(row)}" for name, row in learners.items())
+    told = ", ".join(f"{name} {_needed(learners[name])}" for name in TOLD if name in learners)
     return (
         f"{ours['system']}, {ours['seeds']} seeds: median real transitions to 1 % excess cost, with their 95 % "
         f"intervals: {told}."
@@ -42,26 +49,38 @@ def _needed(row: Row) -> str:
 
 def _saved(by_name: Mapping[str, Mapping[str, Row]]) -> list[str]:
     """The factor by which policy gradient on real data needs more transitions, at each system's finest common level."""
-    factors = []
+    factors, lost = [], {"policy gradient": 0, "MBPO": 0}
     for learners in by_name.values():
-        for level in ("0.1", "1", "10"):
-            ours, theirs = (learners[name][f"to_{level}"] for name in ("mbpo", "policy-gradient"))
-            if ours and theirs:
-                factors.append(theirs / ours)
-                break
+        ours, theirs = learners["mbpo"], learners["policy-gradient"]
+        for who, row in zip(lost, (theirs, ours), strict=True):
+            lost[who] += row["to_10"] is None
+        both = [level for level in LEVELS if ours[f"to_{level}"] and theirs[f"to_{level}"]]
+        factors += [_factor(ours, theirs, level) for level in both[:1]]
     seeds = next(iter(by_name.values()))["mbpo"]["seeds"]
-    beyond = len(by_name) - len(factors)
-    tail = f"; on {beyond} it did not reach 10 % with the data it had" if beyond else ""
+    tail = "".join(f"; on {n} {who} did not reach 10 % with the data it had" for who, n in lost.items() if n)
     if not factors:
         return [
-            f"Policy gradient on real data reached 10 % on no system with the data it had ({seeds} seeds each)."
+            f"On no system did policy gradient on real data and MBPO both reach 10 % ({seeds} seeds each){tail}."
         ]
-    middle = statistics.median(factors)
+    middle = sorted(factors)[len(factors) // 2]
+    needs = f"{middle[0]:.2g} (90 %: {middle[1]:.2g} to {middle[2]})"
+    many = ""
+    if len(factors) > 1:
+        needs = f"{min(factors)[0]:.2g} to {max(factors)[0]:.2g}"
+        many = f"the middle one of {len(factors)} systems {middle[0]:.2g}, 90 %: {middle[1]:.2g} to {middle[2]}; "
     sentence = (
-        f"Policy gradient on real data needs {min(factors):.2g} to {max(factors):.2g} times the transitions of MBPO "
-        f"(median {middle:.2g} over {len(factors)} systems, {seeds} seeds each){tail}."
+        f"Policy gradient on real data needs {needs} times the transitions of MBPO to the finest of 10 %, 1 % and "
+        f"0.1 % that both reach ({many}{seeds} seeds each){tail}."
     )
     return [sentence]
+
+
+def _factor(ours: Row, theirs: Row, level: str) -> tuple[float, float, str]:
+    """The ratio of medians, and an interval that holds it when those of both medians hold theirs, in 90 % of cases."""
+    ends = [row[f"to_{end}_{level}"] for row in (ours, theirs) for end in ("low", "high")]
+    low = 0.0 if ends[1] is None else ends[2] / ends[1]
+    high = "unbounded" if ends[3] is None else f"{ends[3] / ends[0]:.2g}"
+    return theirs[f"to_{level}"] / ours[f"to_{level}"], low, high
 
 
 def _limit(by_name: Mapping[str, Mapping[str, Row]]) -> list[str]:
