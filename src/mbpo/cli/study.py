@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mbpo.cli.option_types import LARGEST_SEED, whole
 from mbpo.cli.output import console, print_json, progress_bar
 from mbpo.cli.parser import Verbs, add_json, add_verb
+from mbpo.cli.study_task import add_task_options, run_study_task, task_of
 from mbpo.runs.plain import plain
 from mbpo.studies.named import STUDIES, load, named, systems_of, toml_of
 from mbpo.studies.result import Request
@@ -51,6 +52,7 @@ def add_study(verbs: Verbs) -> None:
     option("--seed", metavar="s", type=whole(0, LARGEST_SEED), default=0, help="default %(default)s")
     option("--out", metavar="DIR", help="where the study is kept (default: runs/study-NAME-SYSTEMS)")
     add_json(parser)
+    add_task_options(parser)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "studies:\n" + "\n".join(
         f"  {each.name:<18} {each.summary}\n{'':<21}on {', '.join(each.defaults) or 'the whole catalogue'}"
@@ -61,6 +63,11 @@ def add_study(verbs: Verbs) -> None:
 def run_study(args: argparse.Namespace) -> None:
     """Run the study, or find it in its folder, complete; print what came out."""
     study = named(args.name)
+    task = task_of(study.name, args.systems, args.preset, args.set)
+    if task is not None:
+        asked = Request(args.seeds, args.transitions, args.seed)
+        run_study_task(study.name, task, asked, args.out, args.json)
+        return
     from mbpo.core.threads import size_thread_pools, use_all_cores
 
     size_thread_pools()
@@ -80,15 +87,10 @@ def run_study(args: argparse.Namespace) -> None:
     result = existing_study(out, asked, also=("table.csv",))
     if result is None:
         result = _measured(module, systems, request, notes)
-        _keep(out, asked, systems, result, _command(study.name, args.systems, request, out))
+        keep(out, asked, systems, result, command_of(study.name, args.systems, request, out))
     else:
         print(f"{out} already holds this study, complete", file=sys.stderr)
-    if args.json:
-        print_json(
-            {**result, "report": str(Path(out) / "report.html"), "table": str(Path(out) / "table.csv")}
-        )
-    else:
-        print_study(result, out)
+    print_outcome(result, out, args.json)
 
 
 def default_folder(name: str, systems: Sequence[str]) -> str:
@@ -107,7 +109,7 @@ def _measured(
     return plain(dataclasses.replace(result, caveats=[*result.caveats, *notes]).to_json())
 
 
-def _keep(
+def keep(
     out: str,
     asked: Mapping[str, Any],
     systems: Sequence[Any],
@@ -130,10 +132,21 @@ def _keep(
     write_study(out, {**files, **study_files(result, about, pictures_of(result))})
 
 
-def _command(name: str, systems: Sequence[str], request: Request, out: str) -> list[str]:
+def command_of(name: str, systems: Sequence[str], request: Request, out: str) -> list[str]:
+    """The words that ask for the same again."""
     numbers = {"--seeds": request.seeds, "--transitions": request.transitions, "--seed": request.seed}
     words = [word for option, number in numbers.items() for word in (option, str(number))]
     return ["mbpo", "study", name, *systems, *words, "--out", out]
+
+
+def print_outcome(result: Mapping[str, Any], out: str, as_json: bool) -> None:
+    """The result as one JSON object with the paths of page and table, else for people."""
+    if as_json:
+        print_json(
+            {**result, "report": str(Path(out) / "report.html"), "table": str(Path(out) / "table.csv")}
+        )
+    else:
+        print_study(result, out)
 
 
 def print_study(result: Mapping[str, Any], out: str) -> None:

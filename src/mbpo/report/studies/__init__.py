@@ -12,5 +12,6 @@ if TYPE_CHECKING:
 
 def pictures_of(result: Mapping[str, Any]) -> list[Picture]:
     """The figures of a study, from its JSON object alone."""
-    module = importlib.import_module(f"mbpo.report.studies.{result['study'].replace('-', '_')}")
+    name = "task_sweep" if "task" in result["settings"] else result["study"].replace("-", "_")
+    module = importlib.import_module(f"mbpo.report.studies.{name}")
     return module.pictures(result)
