@@ -17,8 +17,8 @@ from mbpo.lqr.system import LinearQuadratic
 from mbpo.lqr.train import learnable
 from mbpo.studies import sweep
 from mbpo.studies.gradient_error import estimates, measuring_gain, summary
-from mbpo.studies.intervals import RESAMPLES, quantile_interval
-from mbpo.studies.real_ratio import Arm, check, knobs_of
+from mbpo.studies.intervals import quantile_interval
+from mbpo.studies.real_ratio import Arm, best_ratio, check, knobs_of
 from mbpo.studies.result import Progress, Request, StudyResult
 from mbpo.studies.rollout_length_text import findings as told
 from mbpo.studies.sweep import Effort, Outcome
@@ -199,13 +199,8 @@ def _best_row(
 
 def _best_length(excess: np.ndarray, seed: int) -> tuple[int, int, int]:
     """Which row of `excess` [lengths, seeds] has the least median, and the best lengths of bootstrap samples."""
-    count = excess.shape[1]
-    draws = np.random.default_rng([seed, 2]).integers(count, size=(RESAMPLES, count))
-    middle = [np.quantile(row[draws], 0.5, axis=-1, method="inverted_cdf") for row in excess]
-    chosen = np.array(LENGTHS)[np.argmin(np.stack(middle), axis=0)]
-    low, high = np.quantile(chosen, [0.025, 0.975], method="nearest")
-    medians = np.quantile(excess, 0.5, axis=-1, method="inverted_cdf")
-    return int(np.argmin(medians)), int(low), int(high)
+    best, low, high = best_ratio(excess, np.array(LENGTHS), seed)
+    return best, int(low), int(high)
 
 
 def _recommended(
