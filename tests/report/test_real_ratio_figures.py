@@ -10,8 +10,8 @@ import pytest
 from mbpo.report import palette
 from mbpo.report.palette import colour
 from mbpo.report.studies import real_ratio
+from mbpo.report.studies.gradient_errors import ERRORS
 from mbpo.report.studies.real_ratio import pictures
-from mbpo.report.studies.rollout_length import ERRORS
 from mbpo.studies.real_ratio import COLUMNS
 
 NAMES = [f"real-ratio-{name}" for name in ("excess", "lengths", "gradient", "best")]

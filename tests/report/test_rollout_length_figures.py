@@ -8,7 +8,9 @@ import pytest
 
 from mbpo.report import palette
 from mbpo.report.studies import rollout_length
-from mbpo.report.studies.rollout_length import ERRORS, excess_limits, pictures
+from mbpo.report.studies.curves import excess_limits
+from mbpo.report.studies.gradient_errors import ERRORS
+from mbpo.report.studies.rollout_length import pictures
 from mbpo.studies.rollout_length import COLUMNS
 
 NAMES = [f"rollout-length-{name}" for name in ("excess", "gradient", "theorem")]
@@ -31,9 +33,10 @@ def length_row(k, **about):
 
 
 def best_row(**about):
+    theorem = 0 if about["transitions"] > 100 else 17
     return row(
         **about, part="best", rollout_length=5, model_error=0.05, excess=0.01, excess_low=0.005, excess_high=0.02,
-        best_low=1, best_high=40, theorem=0 if about["transitions"] > 100 else 17,
+        best_low=1, best_high=40, theorem=theorem, theorem_low=theorem, theorem_high=2 * theorem,
     )  # fmt: skip
 
 
@@ -149,6 +152,9 @@ def test_best_lengths_stand_beside_the_theorems(plain):
     best = [line for line in lines(axes, tint) if len(line) == 1]
     np.testing.assert_allclose(np.concatenate(best), [(np.sqrt(5), height) for height in range(8)])
     chosen = np.concatenate(lines(axes, rollout_length.THEOREM[0]))
+    tinted = [each for each in axes.get_lines() if each.get_color() == rollout_length.THEOREM[0]]
+    spans = np.stack([each.get_xdata() for each in tinted if len(each.get_xdata()) == 2])
+    np.testing.assert_allclose(spans**2, [[17, 34], [17, 34], [0, 0], [0, 0]] * 2, atol=1e-12)
     np.testing.assert_allclose(chosen[:, 0] ** 2, [17, 17, 0, 0] * 2, atol=1e-12)
     ranges = [
         each.get_xdata() for each in axes.get_lines() if len(each.get_xdata()) == 2 and each.get_alpha()

@@ -120,10 +120,12 @@ def test_the_theorem_is_asked_about_the_gain_that_gathered_the_data(learned, at,
     runs = range(1, 6)
     lengths = [by_hand(system, setup, gains, models, run, at, discount or 0.95) for run in runs]
     outcome = outcome_of(system, gains, models)
-    assert study._recommended(system, outcome, runs, at, setup) == int(np.median(lengths))
+    assert study._recommended(system, outcome, runs, at, setup) == {
+        "theorem": sorted(lengths)[2], "theorem_low": min(lengths), "theorem_high": max(lengths)
+    }  # fmt: skip
     assert np.median(lengths) > 0
     one = study._recommended(system, outcome, range(2, 3), at, setup)
-    assert one == lengths[1]
+    assert set(one.values()) == {lengths[1]}
 
 
 def test_runs_without_a_stabilising_gain_do_not_count(learned):
@@ -132,10 +134,10 @@ def test_runs_without_a_stabilising_gain_do_not_count(learned):
     gains[[0, 3], 1] = 3.0 * np.eye(3)
     outcome = outcome_of(LAPLACIAN, gains, models)
     kept = [by_hand(LAPLACIAN, setup, gains, models, run, 1, 0.95) for run in (1, 2, 4)]
-    assert study._recommended(LAPLACIAN, outcome, range(5), 1, setup) == int(np.median(kept))
-    assert study._recommended(LAPLACIAN, outcome, [0, 3], 1, setup) is None
+    assert study._recommended(LAPLACIAN, outcome, range(5), 1, setup)["theorem"] == sorted(kept)[1]
+    assert study._recommended(LAPLACIAN, outcome, [0, 3], 1, setup) == {}
     flat = dataclasses.replace(LAPLACIAN, W=np.diag([1.0, 1.0, 0.0]))
-    assert study._recommended(flat, outcome, range(5), 1, setup) is None
+    assert study._recommended(flat, outcome, range(5), 1, setup) == {}
 
 
 def test_what_the_study_cannot_handle():
@@ -234,22 +236,25 @@ def test_findings_of_a_made_up_study(nothing_is_run):
     )
 
 
-def best_row(theorem, low=2, high=10, **changes):
+def best_row(theorem, low=2, high=10, spread=0, **changes):
+    ends = {} if theorem is None else {"theorem_low": theorem - spread, "theorem_high": theorem + spread}
     values = {
         "part": "best", "system": "a", "radius": 1.0, "own_radius": False, "planted_error": 0.0, "transitions": 3000,
         "rollout_length": 5, "seeds": 8, "excess": 0.01, "excess_low": 0.005, "excess_high": None, "best_low": low,
         "best_high": high, "theorem": theorem,
     }  # fmt: skip
-    return dict.fromkeys(study.COLUMNS) | values | changes
+    return dict.fromkeys(study.COLUMNS) | values | ends | changes
 
 
 def test_findings_count_the_theorems_choices():
     rows = [best_row(k) for k in (0, 1, 2, 5, 10, 11, None)]
+    rows += [best_row(1, spread=1), best_row(12, spread=2), best_row(13, spread=2)]
     rows.append(best_row(40, low=1, high=1, excess=None, excess_low=None))  # there is no best length
     (theorem,) = findings(rows)
     assert theorem == (
-        "Over 6 settings of system, spectral radius, planted error and amount of data, with 8 seeds each, theorem 4.3 "
-        "recommends a length inside the 95 % range of the best one in 3, a shorter one in 2 and a longer one in 1."
+        "Over 9 settings of system, spectral radius, planted error and amount of data, with 8 seeds each, the 95 % "
+        "interval of the length that theorem 4.3 recommends meets that of the best length in 5, lies below it in 2 and "
+        "above it in 2."
     )
     assert findings([best_row(None)]) == []
 

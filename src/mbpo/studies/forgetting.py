@@ -21,8 +21,8 @@ from mbpo.lqr.autoregressive import PUBLISHED_RADIUS, gradient_descent, least_sq
 from mbpo.lqr.hidden import HiddenSystem, resolve_hidden, simulate
 from mbpo.lqr.history import train_on_history
 from mbpo.studies.forgetting_text import CAVEATS, COLUMNS, findings
-from mbpo.studies.intervals import LEVEL, RESAMPLES, mean_interval, quantile_interval
-from mbpo.studies.result import Progress, Request, StudyResult
+from mbpo.studies.intervals import LEVEL, RESAMPLES, finite, mean_interval, quantile_interval
+from mbpo.studies.result import Progress, Request, StudyResult, table_row
 
 DEFAULT_SEEDS, DEFAULT_TRANSITIONS = 100, 500  # as published
 OWN = 0.5  # the paper's base case, both standard deviations; a system's own noise counts as this
@@ -133,10 +133,12 @@ def _orders(system: HiddenSystem, runs: int, transitions: int, seed: int) -> lis
             gaps[order] = _square(fixed - best).mean(axis=1)
             before = order - PACE
             rows.append(
-                _row(
+                table_row(
+                    COLUMNS,
                     part="order", system=system.name, process=noise[0], observation=noise[1], order=order, **common,
                     error=exact.error, exact_gap=exact.gap, learned=float(_square(seen - own).mean()),
-                    **_interval("gap", gaps[order]), **_interval("learned_gap", _square(own - best).mean(axis=1)),
+                    **mean_interval(gaps[order]).columns("gap"),
+                    **mean_interval(_square(own - best).mean(axis=1)).columns("learned_gap"),
                     **(_pace(exacts[order].gap, exacts[before].gap, gaps[order], gaps[before]) if before > 0 else {}),
                 )
             )  # fmt: skip
@@ -160,7 +162,8 @@ def _grid(system: HiddenSystem, runs: int, transitions: int, seed: int) -> list[
                 _square(seen - made)[:, window[0] :].mean() for made in (own, kalman.forecasts(each, seen))
             ]
             rows.append(
-                _row(
+                table_row(
+                    COLUMNS,
                     part="noise", system=system.name, process=process, observation=observation, order=GRID_ORDER,
                     runs=runs, rate=kalman.forgetting_rate(each), kalman=floor, error=exact.error,
                     exact_gap=exact.gap, kalman_realised=float(errors[1]), learned=float(errors[0]),
@@ -190,10 +193,11 @@ def _regret(system: HiddenSystem, runs: int, transitions: int, seed: int) -> lis
                 2 * (PUBLISHED_RADIUS**2 + float(np.mean(largest**2))) * math.sqrt(at) if published else None
             )
             rows.append(
-                _row(
+                table_row(
+                    COLUMNS,
                     part="regret", system=system.name, process=OWN, observation=OWN, order=GRID_ORDER, learner=name,
                     time=at, runs=runs, bound=bound, guarantee=_guarantee(each, at) if published else None,
-                    **_interval("regret", lost[:, at - 1]),
+                    **mean_interval(lost[:, at - 1]).columns("regret"),
                 )
             )  # fmt: skip
     return rows
@@ -225,15 +229,13 @@ def _control(
                 system, order, CONTROL_TRANSITIONS, seeds, seed, "mbpo", longest=max(TRAINED)
             )
             final = trained.excess[:, -1]
-            middle = [_finite(end) for end in quantile_interval(final)]
-            row = _control_row(system, order, "MBPO", middle[0])
+            row = _control_row(system, order, "MBPO", None) | quantile_interval(final).columns("excess")
             row |= {
-                "excess_low": middle[1],
-                "excess_high": middle[2],
                 "runs": seeds,
                 "time": CONTROL_TRANSITIONS,
+                "unstable": float(np.mean(~np.isfinite(final))),
             }
-            rows.append(row | {"unstable": float(np.mean(~np.isfinite(final)))})
+            rows.append(row)
         progress(f"{system.name}: MBPO on {order} output{'s' * (order > 1)}")
     return sorted(rows, key=lambda row: (row["learner"], row["order"]))
 
@@ -251,23 +253,17 @@ def _control_limits(system: HiddenSystem, order: int) -> list[dict[str, Any]]:
         "best gain found": output_feedback.best_history_gain(system, order)[1],
     }
     return [
-        _control_row(system, order, name, _finite(max(cost / lqg - 1, 0.0))) for name, cost in found.items()
+        _control_row(system, order, name, finite(max(cost / lqg - 1, 0.0))) for name, cost in found.items()
     ]
 
 
 def _control_row(system: HiddenSystem, order: int, learner: str, excess: float | None) -> dict[str, Any]:
-    return _row(part="control", system=system.name, order=order, learner=learner, excess=excess)
+    return table_row(COLUMNS, part="control", system=system.name, order=order, learner=learner, excess=excess)
 
 
 def _square(error: np.ndarray) -> np.ndarray:
     """|error|^2 over the outputs, `[R, T]`."""
     return np.sum(error**2, axis=2)
-
-
-def _interval(name: str, values: np.ndarray) -> dict[str, float]:
-    """The mean over runs, and its interval."""
-    found = mean_interval(values)
-    return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 def _pace(exact: float, before: float, gaps: np.ndarray, earlier: np.ndarray) -> dict[str, float | None]:
@@ -285,11 +281,3 @@ def _pace(exact: float, before: float, gaps: np.ndarray, earlier: np.ndarray) ->
 
 def _over(above: float, below: float) -> float | None:
     return above / below if below > 0 else None
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _row(**values: Any) -> dict[str, Any]:
-    return {name: values.get(name) for name in COLUMNS}

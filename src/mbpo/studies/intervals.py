@@ -21,6 +21,19 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    def columns(self, name: str) -> dict[str, float | None]:
+        """The three as `name`, `name_low` and `name_high` of a table, which holds no infinities."""
+        return {
+            name: finite(self.estimate),
+            f"{name}_low": finite(self.low),
+            f"{name}_high": finite(self.high),
+        }
+
+
+def finite(value: float) -> float | None:
+    """The value, or None for one that JSON and tables cannot hold."""
+    return float(value) if math.isfinite(value) else None
+
 
 def quantile_interval(values: ArrayLike, share: float = 0.5, level: float = LEVEL) -> Interval:
     """The quantile over seeds and an interval from order statistics, which assumes nothing about the law of the values

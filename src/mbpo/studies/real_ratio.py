@@ -19,9 +19,9 @@ from mbpo.lqr.system import LinearQuadratic
 from mbpo.lqr.train import learnable
 from mbpo.studies import sweep
 from mbpo.studies.gradient_error import estimates, measuring_gain, summary
-from mbpo.studies.intervals import RESAMPLES, quantile_interval
+from mbpo.studies.intervals import RESAMPLES, finite, quantile_interval
 from mbpo.studies.real_ratio_text import findings as told
-from mbpo.studies.result import Progress, Request, StudyResult
+from mbpo.studies.result import Progress, Request, StudyResult, table_row
 from mbpo.studies.sweep import Effort, Knobs, Outcome
 
 DEFAULT_SEEDS, DEFAULT_TRANSITIONS = 32, 3000
@@ -195,12 +195,12 @@ def training_rows(
         excess = outcome.excess_cost[own, at]
         median = quantile_interval(excess)
         rows.append(
-            _row(
+            table_row(
+                COLUMNS,
                 part="training", system=system, ratio=_words(arm), rollout_length=arm.length, updates=updates,
                 transitions=int(effort.transitions[at]), planted_error=arm.planted, seeds=seeds,
-                model_error=float(np.median(outcome.model_error[own, at])), excess=_finite(median.estimate),
-                excess_low=_finite(median.low), excess_high=_finite(median.high),
-                excess_p90=_finite(float(np.quantile(excess, 0.9, method="inverted_cdf"))),
+                model_error=float(np.median(outcome.model_error[own, at])), **median.columns("excess"),
+                excess_p90=finite(float(np.quantile(excess, 0.9, method="inverted_cdf"))),
                 unstable=float(np.mean(~np.isfinite(excess))),
             )
         )  # fmt: skip
@@ -224,12 +224,12 @@ def best_rows(
         best, low, high = best_ratio(excess, np.array(RATIOS), seed)
         median, first = quantile_interval(excess[best]), alike[best] * seeds
         rows.append(
-            _row(
+            table_row(
+                COLUMNS,
                 part="best", system=system, ratio=_words(every[alike[best]]), rollout_length=length, updates=updates,
                 transitions=int(effort.transitions[at]), planted_error=planted, seeds=seeds,
                 model_error=float(np.median(outcome.model_error[first : first + seeds, at])),
-                excess=_finite(median.estimate), excess_low=_finite(median.low), excess_high=_finite(median.high),
-                best_low=low, best_high=high,
+                **median.columns("excess"), best_low=low, best_high=high,
             )
         )  # fmt: skip
     return rows
@@ -269,7 +269,8 @@ def _measured(system: LinearQuadratic, transitions: int, seeds: int, seed: int) 
     for (amount, arm), each in zip(cases, found, strict=True):
         error = summary(each, truth, seed)
         rows.append(
-            _row(
+            table_row(
+                COLUMNS,
                 part="gradient", system=system.name, ratio=_words(arm), rollout_length=arm.length, transitions=amount,
                 planted_error=arm.planted, seeds=seeds, bias=error.bias.estimate, bias_low=error.bias.low,
                 bias_high=error.bias.high, persistent=error.persistent, noise=error.noise, error=error.total,
@@ -278,13 +279,5 @@ def _measured(system: LinearQuadratic, transitions: int, seeds: int, seed: int) 
     return rows
 
 
-def _row(**values: Any) -> dict[str, Any]:
-    return {name: values.get(name) for name in COLUMNS}
-
-
 def _words(arm: Arm) -> str:
     return arm.ratio if isinstance(arm.ratio, str) else f"{arm.ratio:g}"
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

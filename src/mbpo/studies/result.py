@@ -63,6 +63,14 @@ class StudyResult:
         }
 
 
+def table_row(columns: Mapping[str, str], /, **values: Any) -> dict[str, Any]:
+    """A value for each column, None where there is none; raises `KeyError` for values that no column holds."""
+    strange = values.keys() - columns.keys()
+    if strange:
+        raise KeyError(f"no column is named {', '.join(sorted(strange))}")
+    return {name: values.get(name) for name in columns}
+
+
 def to_csv(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str:
     """The table as CSV with a heading; floats to the last bit, nothing where there is no value."""
     out = io.StringIO()

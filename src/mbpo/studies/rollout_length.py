@@ -19,7 +19,7 @@ from mbpo.studies import sweep
 from mbpo.studies.gradient_error import estimates, measuring_gain, summary
 from mbpo.studies.intervals import quantile_interval
 from mbpo.studies.real_ratio import Arm, best_ratio, check, knobs_of
-from mbpo.studies.result import Progress, Request, StudyResult
+from mbpo.studies.result import Progress, Request, StudyResult, table_row
 from mbpo.studies.rollout_length_text import findings as told
 from mbpo.studies.sweep import Effort, Outcome
 
@@ -54,7 +54,10 @@ COLUMNS = {
     "error": "root mean square error of the gradient",
     "best_low": "least length that is the best one in 95 % of bootstrap samples over seeds",
     "best_high": "greatest such length",
-    "theorem": "length that theorem 4.3 of Janner et al. (2019) recommends, median over seeds; empty where undefined",
+    "theorem": "length that theorem 4.3 of Janner et al. (2019) recommends, lower median over the first "
+    f"{JUDGED} seeds; empty where undefined",
+    "theorem_low": "lower end of its 95 % interval",
+    "theorem_high": "upper end of its 95 % interval",
 }
 CAVEATS = (
     (
@@ -163,11 +166,11 @@ def _length_row(
     own = slice(number * same["seeds"], (number + 1) * same["seeds"])
     excess = outcome.excess_cost[own, at]
     median = quantile_interval(excess)
-    return _row(
+    return table_row(
+        COLUMNS,
         **same, part="length", planted_error=arm.planted, rollout_length=arm.length,
-        model_error=float(np.median(outcome.model_error[own, at])), excess=_finite(median.estimate),
-        excess_low=_finite(median.low), excess_high=_finite(median.high), unstable=float(np.mean(~np.isfinite(excess))),
-        bias=error.bias.estimate, bias_low=error.bias.low, bias_high=error.bias.high, persistent=error.persistent,
+        model_error=float(np.median(outcome.model_error[own, at])), **median.columns("excess"),
+        unstable=float(np.mean(~np.isfinite(excess))), **error.bias.columns("bias"), persistent=error.persistent,
         noise=error.noise, error=error.total,
     )  # fmt: skip
 
@@ -189,10 +192,11 @@ def _best_row(
     best, low, high = _best_length(excess, seed)
     median = quantile_interval(excess[best])
     start = (first + 2) * seeds
-    return _row(
-        **same, part="best", planted_error=planted, rollout_length=LENGTHS[best], excess=_finite(median.estimate),
-        excess_low=_finite(median.low), excess_high=_finite(median.high), best_low=low, best_high=high,
-        theorem=_recommended(system, outcome, range(start, start + min(seeds, JUDGED)), at, setup),
+    return table_row(
+        COLUMNS,
+        **same, part="best", planted_error=planted, rollout_length=LENGTHS[best], **median.columns("excess"),
+        best_low=low, best_high=high,
+        **_recommended(system, outcome, range(start, start + min(seeds, JUDGED)), at, setup),
         model_error=float(np.median(outcome.model_error[start : start + seeds, at])),
     )  # fmt: skip
 
@@ -205,8 +209,8 @@ def _best_length(excess: np.ndarray, seed: int) -> tuple[int, int, int]:
 
 def _recommended(
     system: LinearQuadratic, outcome: Outcome, runs: Sequence[int], at: int, setup: Any
-) -> int | None:
-    """The median over runs of the length that theorem 4.3 recommends; None where it is not defined."""
+) -> dict[str, int]:
+    """The median over runs of the length that theorem 4.3 recommends and its interval; empty where not defined."""
     discount = DISCOUNT if system.discount is None else system.discount
     n, scale = system.state_dim, max(float(solve(system).cost), 1e-12)
     lengths = []
@@ -229,12 +233,7 @@ def _recommended(
             continue
         current = float(found.eps_m_current)
         lengths.append(bounds.best_length_43(current, found.eps_pi, discount, LENGTHS[-1]))
-    return int(np.median(lengths)) if lengths else None
-
-
-def _row(**values: Any) -> dict[str, Any]:
-    return {name: values.get(name) for name in COLUMNS}
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+    if not lengths:
+        return {}
+    middle, ends = np.quantile(lengths, 0.5, method="inverted_cdf"), quantile_interval(lengths)
+    return {"theorem": int(middle), "theorem_low": int(ends.low), "theorem_high": int(ends.high)}

@@ -49,11 +49,11 @@ def _theorem(best: Sequence[Row]) -> list[str]:
     judged = [row for row in best if row["theorem"] is not None and row["excess"] is not None]
     if not judged:
         return []
-    inside = sum(row["best_low"] <= row["theorem"] <= row["best_high"] for row in judged)
-    short = sum(row["theorem"] < row["best_low"] for row in judged)
+    short = sum(row["theorem_high"] < row["best_low"] for row in judged)
+    long = sum(row["theorem_low"] > row["best_high"] for row in judged)
     sentence = (
         f"Over {len(judged)} settings of system, spectral radius, planted error and amount of data, with "
-        f"{judged[0]['seeds']} seeds each, theorem 4.3 recommends a length inside the 95 % range of the best one in "
-        f"{inside}, a shorter one in {short} and a longer one in {len(judged) - inside - short}."
+        f"{judged[0]['seeds']} seeds each, the 95 % interval of the length that theorem 4.3 recommends meets that of "
+        f"the best length in {len(judged) - short - long}, lies below it in {short} and above it in {long}."
     )
     return [sentence]

@@ -20,8 +20,8 @@ from mbpo.lqr.optimum import default_gain
 from mbpo.lqr.settings import Settings
 from mbpo.lqr.system import LinearQuadratic
 from mbpo.lqr.train import Training, learnable, planned, train
-from mbpo.studies.intervals import quantile_interval
-from mbpo.studies.result import Progress, Request, StudyResult
+from mbpo.studies.intervals import finite, quantile_interval
+from mbpo.studies.result import Progress, Request, StudyResult, table_row
 from mbpo.studies.sample_efficiency_text import findings as told
 
 DEFAULT_SEEDS, DEFAULT_TRANSITIONS = 16, 10_000
@@ -181,12 +181,11 @@ def _row(name: str, training: Training, at: int, law: tuple[float, float]) -> di
     median, limit = quantile_interval(excess), float(training.limit_curve[at])
     values: dict[str, Any] = {
         "part": "learner", "system": training.system.name, "algorithm": name,
-        "transitions": int(training.transitions[at]), "seeds": len(excess), "excess": _finite(median.estimate),
-        "excess_low": _finite(median.low), "excess_high": _finite(median.high),
-        "excess_p90": _finite(float(np.quantile(excess, 0.9, method="inverted_cdf"))),
-        "unstable": float(np.mean(~np.isfinite(excess))), "limit": _finite(limit),
-        "over_limit": _finite(median.estimate / limit) if 0 < limit < math.inf else None,
-        "law_median": _finite(law[0]), "law_p90": _finite(law[1]),
+        "transitions": int(training.transitions[at]), "seeds": len(excess), **median.columns("excess"),
+        "excess_p90": finite(float(np.quantile(excess, 0.9, method="inverted_cdf"))),
+        "unstable": float(np.mean(~np.isfinite(excess))), "limit": finite(limit),
+        "over_limit": finite(median.estimate / limit) if 0 < limit < math.inf else None,
+        "law_median": finite(law[0]), "law_p90": finite(law[1]),
     }  # fmt: skip
     if at == -1:
         for level, share in LEVELS.items():
@@ -196,7 +195,7 @@ def _row(name: str, training: Training, at: int, law: tuple[float, float]) -> di
             ends = (middle.estimate, middle.low, middle.high, p90)
             names = [f"{each}_{level}" for each in ("to", "to_low", "to_high", "to_p90")]
             values |= dict(zip(names, map(_whole, ends), strict=True))
-    return {column: values.get(column) for column in COLUMNS}
+    return table_row(COLUMNS, **values)
 
 
 def transitions_to(transitions: np.ndarray, excess: np.ndarray, level: float) -> np.ndarray:
@@ -235,23 +234,19 @@ def limit_rows(system: LinearQuadratic, transitions: int) -> list[dict[str, Any]
         mean, law = float(weights.sum()), _law(system, transitions)
         values = {
             "part": "limit", "system": system.name, "algorithm": "offline", "transitions": transitions,
-            "excess": _finite(mean), "law_median": _finite(law[0]), "law_p90": _finite(law[1]),
+            "excess": finite(mean), "law_median": finite(law[0]), "law_p90": finite(law[1]),
         } | {f"to_{level}": _whole(transitions * mean / share) for level, share in LEVELS.items()}  # fmt: skip
-        rows.append({column: values.get(column) for column in COLUMNS})
+        rows.append(table_row(COLUMNS, **values))
     if system.objective == "average":
         best, tau = learnable(system).cost, regret_constant(system)
         regret = 2 * system.action_dim * math.sqrt(tau / transitions) / best
         values = {
             "part": "limit", "system": system.name, "algorithm": "regret", "transitions": transitions,
-            "excess": _finite(regret),
+            "excess": finite(regret),
         }  # fmt: skip
-        rows.append({column: values.get(column) for column in COLUMNS})
+        rows.append(table_row(COLUMNS, **values))
     return rows
 
 
 def _whole(value: float) -> int | None:
     return math.ceil(value) if math.isfinite(value) else None
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -14,15 +14,11 @@ from mbpo.report import palette
 from mbpo.report.drawing import Picture, new_figure, per_cent, style, to_svg
 from mbpo.report.gradient_figures import limits
 from mbpo.report.palette import colour
-from mbpo.report.studies.rollout_length import (
+from mbpo.report.studies.curves import (
     SMALL,
     Row,
     Series,
     column,
-    error_cases,
-    error_figure,
-    error_told,
-    error_words,
     excess_axis,
     excess_curve,
     excess_limits,
@@ -32,6 +28,7 @@ from mbpo.report.studies.rollout_length import (
     tag_of,
     values_told,
 )
+from mbpo.report.studies.gradient_errors import error_cases, error_figure, error_told, error_words
 from mbpo.report.ticks import log_axis
 
 AMOUNTS = (

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from mbpo.report import palette
 from mbpo.report.drawing import Picture, end_labels, new_figure, per_cent, style, to_svg
 from mbpo.report.palette import colour, label, mark
-from mbpo.report.studies.rollout_length import (
+from mbpo.report.studies.curves import (
     Row,
     column,
     excess_axis,

@@ -12,7 +12,7 @@ from mbpo.report import palette
 from mbpo.report.drawing import Picture, new_figure, per_cent, style, to_svg
 from mbpo.report.gradient_figures import limits, times
 from mbpo.report.palette import colour, label
-from mbpo.report.studies.rollout_length import Row, seeds, some
+from mbpo.report.studies.curves import Row, seeds, some
 from mbpo.report.ticks import log_axis
 
 SMALL = 8.0  # points
