@@ -5,6 +5,7 @@ import json
 import gymnasium
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import environments.broken as broken
 from mbpo.cli import execute
@@ -77,6 +78,10 @@ def test_a_wrong_option_gets_one_sentence_and_leaves_nothing(more, tmp_path, cap
     [
         (["train", "limited/Ends-v0", "--env-option", "after=5", *LONG], "needs to know when"),
         (["train", "Hoper-v5", "--steps", "9000"], "did you mean 'Hopper-v5'"),
+        (["train", "hopper", "--steps", "9000"], "did you mean the task 'Hopper-v5'"),
+        (["train", "nothing", "--preset", "paper"], "there is no system 'nothing'"),
+        (["train", "Hopper-v5", "--steps", "9000", "--real-ratio", "0.1"], "use --set real_ratio=SHARE"),
+        (["train", "Hopper-v5", "--steps", "9000", "--out", 300 * "a"], "File name too long"),
         (["train", "Hopper-v5"], "--steps is required"),
         (["train", "broken/Sound-v0", "--termination", "never", *LONG], "no time limit"),
         (["train", "scalar", "--env-option", "system=pendulum", *LONG], "the system is scalar already"),
@@ -154,6 +159,13 @@ def test_a_trained_run_is_evaluated_and_filmed(tmp_path, capsys):
         assert execute(["evaluate", str(folder), "--episodes", "3", "--json", *more]) == 0
         assert (json.loads(capsys.readouterr().out)["returns"] == first["returns"]) is same
     assert "a file ending in" in refused(capsys, ["video", str(folder), "--out", str(tmp_path / "film.avi")])
+    whole = folder / "policy.safetensors"
+    arrays = load_file(whole)
+    cut = {**arrays, "[1].weight": arrays["[1].weight"][:-1]}
+    wild = {**arrays, "[0].bias": np.full_like(arrays["[0].bias"], np.nan)}
+    for damaged, said in (({}, "no array"), (cut, "layer 1"), (wild, "layer 0")):
+        save_file(damaged, whole)
+        assert said in refused(capsys, ["evaluate", str(folder)])
 
 
 def test_check_env_says_what_is_wrong(capsys):

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 LINEAR_QUADRATIC = "mbpo/LinearQuadratic-v0"
 ONLY_SYSTEMS = ("algorithm", "transitions", "seeds", "real_ratio", "rollout_length", "improve", "learn_cost")
+INSTEAD = {
+    "transitions": "--steps",
+    "seeds": "--seed, one run each",
+    "real_ratio": "--set real_ratio=SHARE",
+    "rollout_length": "--set length_first=K and length_last=K",
+}  # what says the same of a task
 ONLY_TASKS = ("preset", "steps", "set", "env_option", "variant", "termination")
 
 
@@ -75,6 +81,8 @@ def _add_task_options(parser: argparse.ArgumentParser) -> None:
 
 def run_train(args: argparse.Namespace) -> None:
     """Train, print the result and keep the run in a folder."""
+    if not _is_id(args.target):
+        _check_system(args.target)
     if _is_task(args):
         _reject(args, ONLY_SYSTEMS, f"{args.target} is trained as a Gymnasium task")
         request = _task_request(args)
@@ -101,10 +109,27 @@ def _is_id(target: str) -> bool:
     return re.search(r"-v\d+$", target) is not None
 
 
+def _check_system(target: str) -> None:
+    """Raise InputError for what is no system, with the task that it may stand for."""
+    from mbpo.lqr import catalogue
+
+    try:
+        catalogue.resolve(target)
+    except InputError:
+        from mbpo.environments.making import newest_version
+
+        task = newest_version(target)
+        if task is None:
+            raise
+        raise InputError(f"there is no system {target!r}, did you mean the task {task!r}?") from None
+
+
 def _reject(args: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
     for name in names:
         if getattr(args, name) is not None:
-            raise InputError(f"--{name.replace('_', '-')} does not apply here: {why}; see mbpo train --help")
+            instead = INSTEAD.get(name) if name in ONLY_SYSTEMS else None
+            tail = "see mbpo train --help" if instead is None else f"use {instead}"
+            raise InputError(f"--{name.replace('_', '-')} does not apply here: {why}; {tail}")
 
 
 def _task_request(args: argparse.Namespace) -> TaskRequest:

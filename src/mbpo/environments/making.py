@@ -64,6 +64,17 @@ def registered_name(environment_id: str) -> str:
     raise InputError(f"there is no environment {name!r}, {tail}")
 
 
+def newest_version(name: str) -> str | None:
+    """The registered id of a task named without its version, in any case: `Hopper-v5` for `hopper`."""
+    found = [
+        (int(version), each)
+        for each in registry
+        for stem, dash, version in [each.rpartition("-v")]
+        if dash and version.isdecimal() and stem.lower() == name.lower() and not _abandoned(each)
+    ]
+    return max(found)[1] if found else None
+
+
 def checked_options(environment_id: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of `options` with string keys, none of which are decided elsewhere."""
     if not isinstance(options, Mapping):

@@ -51,7 +51,7 @@ def write_run(
     config = _config(training, command)
     if _holds_run(target) and not replace:
         _check_same(target, _read_json(target, "config.json"), config)
-    with _io_errors(target):
+    with io_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         hidden = _sibling(target, "partial")
         hidden.mkdir()
@@ -111,7 +111,7 @@ def check_writable(directory: str | os.PathLike[str]) -> None:
 
 def _holds_run(target: Path) -> bool:
     """Whether `target` holds a complete run; `InputError` when it holds anything else."""
-    with _io_errors(target):
+    with io_errors(target):
         if not target.exists():
             return False
         if not target.is_dir():
@@ -242,7 +242,7 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _io_errors(target: Path) -> Iterator[None]:
+def io_errors(target: Path) -> Iterator[None]:
     """Turn an `OSError` inside the block into one sentence about `target`."""
     try:
         yield

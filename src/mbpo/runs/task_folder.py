@@ -22,7 +22,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from mbpo.errors import InputError
-from mbpo.runs.folder import check_writable, provenance
+from mbpo.runs.folder import check_writable, io_errors, provenance
 from mbpo.runs.metrics import read_metrics
 from mbpo.runs.plain import plain
 
@@ -37,11 +37,12 @@ OURS = re.compile(r"\.lock|\.config\.json\.\d+")  # what a run killed before its
 
 def check_free(folder: Path, request: TaskRequest) -> None:
     """Raise InputError when `folder` holds another run than `request`, or anything else, or cannot be written."""
-    if (folder / "config.json").exists():
-        _check_same(folder, read_config(folder)["request"], plain(dataclasses.asdict(request)))
-    elif folder.is_dir() and not all(OURS.fullmatch(each.name) for each in folder.iterdir()):
-        raise InputError(f"{folder} is not empty and not a run, expected a new or empty directory")
-    check_writable(folder)
+    with io_errors(folder):
+        if (folder / "config.json").exists():
+            _check_same(folder, read_config(folder)["request"], plain(dataclasses.asdict(request)))
+        elif folder.is_dir() and not all(OURS.fullmatch(each.name) for each in folder.iterdir()):
+            raise InputError(f"{folder} is not empty and not a run, expected a new or empty directory")
+        check_writable(folder)
 
 
 def open_folder(folder: Path, request: TaskRequest, command: list[str]) -> None:
@@ -55,7 +56,8 @@ def open_folder(folder: Path, request: TaskRequest, command: list[str]) -> None:
 
 def kept_threads(folder: Path) -> str | None:
     """How many threads the run in `folder` began with, on which the last bits of sums depend; None without a run."""
-    return read_config(folder).get("threads") if (folder / "config.json").exists() else None
+    with io_errors(folder):
+        return read_config(folder).get("threads") if (folder / "config.json").exists() else None
 
 
 def read_config(folder: Path) -> dict[str, Any]:

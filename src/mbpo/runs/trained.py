@@ -106,8 +106,16 @@ def load(directory: str | os.PathLike[str]) -> TrainedPolicy:
 
 
 def _layers(folder: Path, arrays: dict[str, np.ndarray]) -> Layers:
-    count = len(arrays) // 2
+    """The actor's layers; raises InputError unless each takes as many finite numbers as the one before it gives."""
+    count = max(len(arrays) // 2, 1)
     try:
-        return tuple(Dense(arrays[f"[{i}].weight"], arrays[f"[{i}].bias"]) for i in range(count))  # type: ignore[arg-type]
+        layers = [(arrays[f"[{i}].weight"], arrays[f"[{i}].bias"]) for i in range(count)]
     except KeyError as error:
         raise InputError(f"{folder} holds no actor: it has no array {error}") from None
+    given = None
+    for i, (weight, bias) in enumerate(layers):
+        fits = weight.ndim == 2 and bias.shape == weight.shape[1:] and given in (None, weight.shape[0])
+        if not (fits and np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise InputError(f"{folder} holds no actor: its layer {i} does not fit or is not finite")
+        given = weight.shape[1]
+    return tuple(Dense(weight, bias) for weight, bias in layers)  # type: ignore[arg-type]
