@@ -93,6 +93,9 @@ REFUSALS = {
     "many seeds": (["real-ratio", TASK, "--seed", "2147483647"], "expected 3 seeds up to 2147483647"),
     "memory": (["rollout-length", TASK, "--set", "branches=200000000"], "lower branches"),
     "true": (["real-ratio", TASK, "--set", "model=true"], "needs a linear-quadratic task"),
+    "no such variant": (["real-ratio", "Ant-v5", "--variant", "truncted"], "did you mean 'truncated'?"),
+    "no such rule": (["real-ratio", TASK, "--termination", "nowhere:rule"], "nowhere"),
+    "no option": (["real-ratio", TASK, "--env-option", "speed=3"], "speed"),
     "system missing": (["real-ratio", "mbpo/LinearQuadratic-v0"], "without the option"),
 }
 
@@ -105,13 +108,25 @@ def test_refusals_write_nothing(case, capsys, here):
 
 
 def test_one_word_ending_in_a_version_asks_for_a_task():
-    assert task_of("real-ratio", [], None, None) is None
-    assert task_of("bound", ["scalar", "mine-v5.toml"], None, None) is None
-    assert task_of("real-ratio", ["mine:Own-v0"], None, None) == StudyTask("mine:Own-v0", "default", ())
-    given = task_of("rollout-length", [TASK], "paper", ["a=1", "b=2"])
-    assert given == StudyTask(TASK, "paper", ("a=1", "b=2"))
-    with pytest.raises(InputError, match="--set belongs"):
-        task_of("real-ratio", [], None, ["a=1"])
+    assert task_of("real-ratio", [], {}) is None
+    assert task_of("bound", ["scalar", "mine-v5.toml"], {"preset": None}) is None
+    assert task_of("real-ratio", ["mine:Own-v0"], {}) == StudyTask("mine:Own-v0", "default")
+    given = {
+        "preset": "paper",
+        "set": ["a=1", "b=2"],
+        "env_option": ["c=3"],
+        "variant": "v",
+        "termination": "never",
+    }
+    task = task_of("rollout-length", [TASK], given)
+    assert task == StudyTask(TASK, "paper", ("a=1", "b=2"), ("c=3",), "v", "never")
+    assert task.words() == [
+        TASK, "--preset", "paper", "--set", "a=1", "--set", "b=2", "--env-option", "c=3", "--variant", "v",
+        "--termination", "never",
+    ]  # fmt: skip
+    for name in given:
+        with pytest.raises(InputError, match=f"--{name.replace('_', '-')} belongs"):
+            task_of("real-ratio", [], {name: given[name]})
 
 
 def test_runs_lie_beside_the_study(here):
@@ -150,6 +165,18 @@ def test_the_study_is_kept_and_its_command_repeats_it(trained, capsys, here):
     assert len(trained) == 12
 
 
+def test_options_of_the_task_reach_every_run_and_may_stand_before_it(trained, capsys, here):
+    more = ["--env-option", "system=scalar", "--termination", "never", "--seeds", "2", "--transitions", "60"]
+    assert execute(["study", "real-ratio", *more, "--out", "out", "mbpo/LinearQuadratic-v0", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["settings"]["options"] == {"system": "scalar"}
+    for each in (here / "out-runs").iterdir():
+        request = json.loads((each / "config.json").read_text())["request"]
+        assert (request["options"], request["termination"]) == ({"system": "scalar"}, "never")
+    other = ["--env-option", "system=pendulum", *more[2:], "--out", "out", "mbpo/LinearQuadratic-v0"]
+    assert_refused(capsys, ["study", "real-ratio", *other], "holds something else")
+
+
 @pytest.mark.parametrize(
     "other",
     [["--seeds", "3"], ["--preset", "repaired"], ["--set", "networks=6"], ["--transitions", "66"]],
@@ -177,9 +204,12 @@ def test_the_page_is_told_of_for_people(trained, capsys, here):
         execute(["study", "rollout-length", TASK, "--preset", "paper", "--seeds", "2", "--transitions", "60"])
         == 0
     )
-    assert f"The page: runs/study-rollout-length-{TASK}/report.html" in capsys.readouterr().out
-    assert (here / f"runs/study-rollout-length-{TASK}-runs/length-15-seed-1/config.json").is_file()
-    assert "When to trust the model" in (here / f"runs/study-rollout-length-{TASK}/report.html").read_text()
+    assert f"The page: runs/study-rollout-length-{TASK}-paper/report.html" in capsys.readouterr().out
+    assert (here / f"runs/study-rollout-length-{TASK}-paper-runs/length-15-seed-1/config.json").is_file()
+    assert (
+        "When to trust the model"
+        in (here / f"runs/study-rollout-length-{TASK}-paper/report.html").read_text()
+    )
 
 
 def test_a_study_goes_on_with_the_threads_it_began_with(trained, monkeypatch, here):

@@ -56,10 +56,17 @@ def add_json(parser: Parser) -> None:
 
 
 def reject_unknown(args: argparse.Namespace, unknown: Sequence[str]) -> None:
-    """Raise `InputError` for the first argument that the verb's parser did not know."""
+    """Raise `InputError` for the first argument that the verb's parser did not know.
+
+    Words after an option, where the verb takes a list of them, are more of that list: argparse ends it at the option.
+    """
     if not unknown:
         return
     parser: Parser = args.parser
+    lists = [each for each in parser._get_positional_actions() if each.nargs in ("*", "+")]
+    if lists and not any(word.startswith("-") for word in unknown):
+        setattr(args, lists[-1].dest, [*getattr(args, lists[-1].dest), *unknown])
+        return
     word = unknown[0].split("=")[0]
     if word.startswith("-"):
         raise InputError(

@@ -63,7 +63,7 @@ def add_study(verbs: Verbs) -> None:
 def run_study(args: argparse.Namespace) -> None:
     """Run the study, or find it in its folder, complete; print what came out."""
     study = named(args.name)
-    task = task_of(study.name, args.systems, args.preset, args.set)
+    task = task_of(study.name, args.systems, vars(args))
     if task is not None:
         asked = Request(args.seeds, args.transitions, args.seed)
         run_study_task(study.name, task, asked, args.out, args.json)

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +23,29 @@ if TYPE_CHECKING:
 
 ON_TASKS = ("real-ratio", "rollout-length")
 DEFAULT_PRESET = "default"
+ONLY_TASKS = ("preset", "set", "env_option", "variant", "termination")
 
 
 @dataclass(frozen=True)
 class StudyTask:
-    """A control task as a study is told of it: id, preset, changes to the preset as `key=value`."""
+    """A control task as a study is told of it: id, preset, changes to the preset as `key=value`, constructor options in
+    the same form, the name of a set of those, and the rule by which the model ends episodes."""
 
     name: str
-    preset: str
-    changes: tuple[str, ...]
+    preset: str = DEFAULT_PRESET
+    changes: tuple[str, ...] = ()
+    env_options: tuple[str, ...] = ()
+    variant: str | None = None
+    termination: str | None = None
     source: str = ""
+
+    def words(self) -> list[str]:
+        """What asks for it on the command line."""
+        found = [self.name, "--preset", self.preset]
+        found += [word for change in self.changes for word in ("--set", change)]
+        found += [word for option in self.env_options for word in ("--env-option", option)]
+        found += [] if self.variant is None else ["--variant", self.variant]
+        return found + ([] if self.termination is None else ["--termination", self.termination])
 
 
 def add_task_options(parser: argparse.ArgumentParser) -> None:
@@ -47,17 +60,26 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="change one setting of the preset; may be repeated",
     )
+    tasks.add_argument(
+        "--env-option", metavar="KEY=VALUE", action="append", help="an argument of the task's constructor"
+    )
+    tasks.add_argument("--variant", help="a named set of such arguments, such as truncated for Ant-v5")
+    tasks.add_argument(
+        "--termination", help="how the model ends episodes: never, learned, or module:function"
+    )
 
 
-def task_of(
-    study: str, systems: Sequence[str], preset: str | None, changes: Sequence[str] | None
-) -> StudyTask | None:
-    """The control task that is meant, None where linear-quadratic systems are; raises InputError for a mixture."""
+def task_of(study: str, systems: Sequence[str], given: Mapping[str, Any]) -> StudyTask | None:
+    """The control task that is meant, with what is `given` for it; None where linear-quadratic systems are.
+
+    Raises InputError for a mixture.
+    """
     tasks = [word for word in systems if re.search(r"-v\d+$", word)]
+    told = [name for name in ONLY_TASKS if given.get(name) is not None]
     if not tasks:
-        if preset is not None or changes:
-            option = "--set" if preset is None else "--preset"
-            raise InputError(f"{option} belongs to a control task such as InvertedPendulum-v5, got none")
+        if told:
+            option = told[0].replace("_", "-")
+            raise InputError(f"--{option} belongs to a control task such as InvertedPendulum-v5, got none")
         return None
     if study not in ON_TASKS:
         raise InputError(
@@ -66,7 +88,14 @@ def task_of(
     if len(systems) > 1:
         other = next((word for word in systems if word not in tasks), tasks[-1])
         raise InputError(f"a study on a control task takes that one alone, got {tasks[0]} and {other}")
-    return StudyTask(tasks[0], DEFAULT_PRESET if preset is None else preset, tuple(changes or ()))
+    return StudyTask(
+        tasks[0],
+        DEFAULT_PRESET if given.get("preset") is None else given["preset"],
+        tuple(given.get("set") or ()),
+        tuple(given.get("env_option") or ()),
+        given.get("variant"),
+        given.get("termination"),
+    )
 
 
 def runs_folder(out: str) -> Path:
@@ -81,15 +110,15 @@ def run_study_task(study: str, task: StudyTask, asked: Request, out: str | None,
     from mbpo.runs.plain import plain
     from mbpo.runs.study_folder import existing_study
 
-    out = default_folder(study, [task.name]) if out is None else out
+    out = default_folder(study, [task.name, task.preset]) if out is None else out
     _settle_threads(runs_folder(out))
     request, each = _requests(study, task, asked)
     settings = {"study": study, **dataclasses.asdict(request), **plain(dataclasses.asdict(each.settings))}
-    about = {"system": [task.name], "settings": {**settings, "preset": task.preset}}
+    names = ("options", "termination", "preset")
+    about = {"system": [task.name], "settings": settings | {name: getattr(each, name) for name in names}}
     result = existing_study(out, about, also=("table.csv",))
     if result is None:
-        words = [word for change in task.changes for word in ("--set", change)]
-        command = command_of(study, [task.name, "--preset", task.preset, *words], request, out)
+        command = command_of(study, task.words(), request, out)
         result = _measured(study, each, request, runs_folder(out), command)
         keep(out, about, [task], result, command)
     else:
@@ -111,6 +140,7 @@ def _settle_threads(runs: Path) -> None:
 
 def _requests(study: str, task: StudyTask, asked: Request) -> tuple[Request, TaskRequest]:
     """What is asked of the study with its defaults, and of each run; raises InputError for what cannot be."""
+    from mbpo.cli.train_task import environment_options
     from mbpo.presets import override, preset
     from mbpo.runs.task_request import TaskRequest
     from mbpo.studies.task_sweep import DEFAULT_TASK_SEEDS, DEFAULT_TASK_TRANSITIONS, SWEEPS, shortened
@@ -125,7 +155,8 @@ def _requests(study: str, task: StudyTask, asked: Request) -> tuple[Request, Tas
     usual = preset(task.preset, task.name)
     short = shortened(usual.warmup_steps, usual.evaluate_every, steps)
     settings = override(usual, [*short, *task.changes])
-    each = TaskRequest(task.name, {}, None, task.preset, settings, steps, asked.seed)
+    options = environment_options(task.name, task.variant, task.env_options)
+    each = TaskRequest(task.name, options, task.termination, task.preset, settings, steps, asked.seed)
     return dataclasses.replace(asked, seeds=seeds, transitions=steps), each
 
 
