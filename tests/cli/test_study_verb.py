@@ -18,9 +18,10 @@ from mbpo.cli.study_task import ONLY_TASKS
 from mbpo.errors import InputError
 from mbpo.lqr import catalogue
 from mbpo.lqr.hidden import hidden_names, load_hidden, resolve_hidden
+from mbpo.lqr.toml_file import dump_toml
 from mbpo.report.drawing import Picture
 from mbpo.studies import named
-from mbpo.studies.named import STUDIES, NamedStudy, systems_of, toml_of
+from mbpo.studies.named import STUDIES, NamedStudy, systems_of
 from mbpo.studies.result import StudyResult
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1" width="1pt"><g id="a"/></svg>'
@@ -314,9 +315,9 @@ def test_systems_are_found_by_name_and_by_file(tmp_path):
     forgetting = STUDIES["forgetting"]
     for name in hidden_names():
         path = tmp_path / f"{name}.toml"
-        path.write_text(toml_of(resolve_hidden(name)))
+        path.write_text(dump_toml(resolve_hidden(name)))
         again = load_hidden(path)
-        assert toml_of(again) == toml_of(resolve_hidden(name))
+        assert dump_toml(again) == dump_toml(resolve_hidden(name))
         assert tomllib.loads(path.read_text())["A"] == again.A.tolist()
         (system,), notes = systems_of(forgetting, [str(path)])
         assert (system.name, notes) == (name, [])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mbpo.errors import InputError
 from mbpo.lqr.system import LinearQuadratic
-from mbpo.lqr.toml_file import KEYS, load_toml
+from mbpo.lqr.toml_file import load_toml
 
 EYE = [[1.0, 0.0], [0.0, 1.0]]
 GOOD: dict[str, Any] = {"A": [[1.0, 0.1], [0.0, 1.0]], "B": [[0.0], [0.1]], "Q": EYE, "R": [[1.0]]}
@@ -153,7 +153,7 @@ def misspellings(key: str) -> list[str]:
     return [key[:middle] + key[middle + 1 :], swapped, key + "s", key.replace("_", "")]
 
 
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", LinearQuadratic.__dataclass_fields__)
 def test_a_misspelt_key_names_the_right_one(key: str, tmp_path: Path) -> None:
     for wrong in misspellings(key):
         if wrong == key:

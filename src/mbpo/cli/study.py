@@ -16,7 +16,7 @@ from mbpo.cli.output import console, print_json, progress_bar
 from mbpo.cli.parser import Verbs, add_json, add_verb
 from mbpo.cli.study_task import add_task_options, run_study_task, task_of
 from mbpo.runs.plain import plain
-from mbpo.studies.named import STUDIES, load, named, systems_of, toml_of
+from mbpo.studies.named import STUDIES, load, named, systems_of
 from mbpo.studies.result import Request
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def run_study(args: argparse.Namespace) -> None:
 
     size_thread_pools()
     use_all_cores()
+    from mbpo.lqr.toml_file import dump_toml
     from mbpo.runs.study_folder import existing_study
 
     systems, notes = systems_of(study, args.systems)
@@ -83,7 +84,7 @@ def run_study(args: argparse.Namespace) -> None:
     )
     out = default_folder(study.name, [each.name for each in systems]) if args.out is None else args.out
     settings = {"study": study.name, **dataclasses.asdict(request)}
-    asked = {"system": [toml_of(each) for each in systems], "settings": settings}
+    asked = {"system": [dump_toml(each) for each in systems], "settings": settings}
     result = existing_study(out, asked, also=("table.csv",))
     if result is None:
         result = _measured(module, systems, request, notes)

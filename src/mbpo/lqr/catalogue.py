@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from importlib import resources
 from os import PathLike
 from pathlib import Path
 
 from mbpo.errors import InputError, did_you_mean
 from mbpo.lqr.system import LinearQuadratic
-from mbpo.lqr.toml_file import from_table, load_toml
+from mbpo.lqr.toml_file import from_table, load_toml, parsed
 
 
 def names() -> tuple[str, ...]:
@@ -24,7 +23,7 @@ def get(name: str) -> LinearQuadratic:
     if name not in names():
         raise InputError(f"there is no system {name!r} in the catalogue, {did_you_mean(name, names())}")
     file = resources.files("mbpo.lqr").joinpath("systems", f"{name}.toml")
-    return from_table(tomllib.loads(file.read_text(encoding="utf-8")), f"{name}.toml", name)
+    return from_table(parsed(file.read_text(encoding="utf-8"), f"{name}.toml"), f"{name}.toml", name)
 
 
 def resolve(name_or_path: str | PathLike[str]) -> LinearQuadratic:

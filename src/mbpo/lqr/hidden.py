@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from os import PathLike
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from mbpo.errors import InputError, did_you_mean
-from mbpo.lqr.validation import matrix, positive_definite, positive_semidefinite, symmetric
+from mbpo.lqr.toml_file import built, parsed, read
+from mbpo.lqr.validation import labels, matrix, positive_definite, positive_semidefinite, square, symmetric
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,15 +44,9 @@ class HiddenSystem:
     source: str = ""
 
     def __post_init__(self) -> None:
-        for field in ("name", "source"):
-            if not isinstance(getattr(self, field), str):
-                raise InputError(f"{field} must be a string, got {getattr(self, field)!r}")
-        if not self.name.strip() or len(self.name.splitlines()) != 1:
-            raise InputError(f"name must be one line of text, got {self.name!r}")
-        A = matrix("A", self.A)
+        labels(self.name, self.source)
+        A = square("A", self.A)
         n = len(A)
-        if A.shape != (n, n):
-            raise InputError(f"A must be square, got shape [{A.shape[0]}, {A.shape[1]}]")
         C = matrix("C", self.C, None, n)
         p = len(C)
         self._set("A", A)
@@ -109,7 +103,6 @@ class HiddenSystem:
         return replace(self, W=process**2 * self.W, V=observation**2 * self.V)
 
 
-KEYS = tuple(field.name for field in fields(HiddenSystem))
 REQUIRED = ("A", "C", "W", "V")
 
 
@@ -137,35 +130,11 @@ def resolve_hidden(name_or_path: str | PathLike[str]) -> HiddenSystem:
 def load_hidden(path: str | PathLike[str]) -> HiddenSystem:
     """Read a hidden system from a TOML file; its name defaults to the file's stem. Raises `InputError`."""
     path = Path(path)
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start}), expected a TOML file") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path} cannot be read: {reason}") from None
-    return _from_text(text, str(path), path.stem)
+    return _from_text(read(path), str(path), path.stem)
 
 
 def _from_text(text: str, place: str, name: str) -> HiddenSystem:
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{place} is not TOML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise InputError(f"{place} is not a system: its values are nested too deeply") from None
-    for key in table:
-        if key not in KEYS:
-            raise InputError(f"{place}: unknown key {key!r}, {did_you_mean(key, KEYS)}")
-    missing = [key for key in REQUIRED if key not in table]
-    if missing:
-        raise InputError(
-            f"{place}: missing {', '.join(missing)} (a hidden system needs {', '.join(REQUIRED)})"
-        )
-    try:
-        return HiddenSystem(**{"name": name, **table})
-    except InputError as error:
-        raise InputError(f"{place}: {error}") from None
+    return built(HiddenSystem, parsed(text, place), REQUIRED, place, name, "a hidden system")
 
 
 def simulate(

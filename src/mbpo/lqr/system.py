@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mbpo.errors import InputError
-from mbpo.lqr.validation import matrix, positive_definite, positive_semidefinite, symmetric
+from mbpo.lqr.validation import labels, matrix, positive_definite, positive_semidefinite, square, symmetric
 
 Objective = Literal["average", "discount", "horizon"]
 LONGEST_HORIZON = 1_000_000
@@ -47,19 +47,13 @@ class LinearQuadratic:
     source: str = ""
 
     def __post_init__(self) -> None:
-        for field in ("name", "source"):
-            if not isinstance(getattr(self, field), str):
-                raise InputError(f"{field} must be a string, got {getattr(self, field)!r}")
-        if not self.name.strip() or len(self.name.splitlines()) != 1:
-            raise InputError(f"name must be one line of text, got {self.name!r}")
+        labels(self.name, self.source)
         self._set_matrices()
         self._set_objective()
 
     def _set_matrices(self) -> None:
-        A = matrix("A", self.A)
+        A = square("A", self.A)
         n = len(A)
-        if A.shape != (n, n):
-            raise InputError(f"A must be square, got shape [{A.shape[0]}, {A.shape[1]}]")
         B = matrix("B", self.B, n)
         m = B.shape[1]
         self._set("A", A)

@@ -32,6 +32,23 @@ def matrix(name: str, value: Any, rows: int | None = None, columns: int | None =
     return array
 
 
+def square(name: str, value: Any) -> np.ndarray:
+    """`value` as a square `matrix`; raises `InputError`."""
+    array = matrix(name, value)
+    if array.shape[0] != array.shape[1]:
+        raise InputError(f"{name} must be square, got shape {_shape(array.shape)}")
+    return array
+
+
+def labels(name: Any, source: Any) -> None:
+    """Raise `InputError` unless the name of a system is one line of text, and its source text."""
+    for field, value in (("name", name), ("source", source)):
+        if not isinstance(value, str):
+            raise InputError(f"{field} must be a string, got {value!r}")
+    if not name.strip() or len(name.splitlines()) != 1:
+        raise InputError(f"name must be one line of text, got {name!r}")
+
+
 def symmetric(name: str, array: np.ndarray) -> np.ndarray:
     """`array` `[n, n]` with round-off asymmetry averaged away, read-only.
 

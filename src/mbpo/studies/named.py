@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
 
 from mbpo.errors import InputError, did_you_mean
@@ -111,19 +110,6 @@ def systems_of(study: NamedStudy, given: Sequence[str]) -> tuple[list[Any], list
     if twice:
         raise InputError(f"two systems are named {twice[0]!r}, expected each one once")
     return systems, []
-
-
-def toml_of(system: Any) -> str:
-    """The system as TOML text, every number written so that it reads back exactly."""
-    if hasattr(system, "to_toml"):
-        return system.to_toml()
-    lines = []
-    for field in sorted(fields(system), key=lambda field: field.name not in ("name", "source")):
-        value = getattr(system, field.name)
-        if value is not None:
-            text = json.dumps(value.tolist() if hasattr(value, "tolist") else value, ensure_ascii=False)
-            lines.append(f"{field.name} = {text}".replace("\x7f", "\\u007f"))
-    return "\n".join(lines) + "\n"
 
 
 def _resolved(study: NamedStudy, word: str) -> Any:
