@@ -12,19 +12,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from mbpo.core.buffer import Ring, add
-from mbpo.core.loop import (
-    ACT,
-    FIT,
-    IMAGINE,
-    IMPROVE,
-    WARM_UP,
-    Parts,
-    RunState,
-    branch,
-    improve,
-    refit,
-    start_from,
-)
+from mbpo.core.loop import WARM_UP, Parts, RunState, branch, improve, refit, round_keys, start_from
 from mbpo.core.parts import HostEnvironment
 from mbpo.core.plan import Plan, Replay
 from mbpo.core.types import Transition
@@ -164,16 +152,18 @@ def _stored(stages: Stages, state: RunState, transition: Transition) -> RunState
     return state._replace(clock=clock, real=stages.store(state.real, row))
 
 
+@jax.jit
+def _round_keys(key: PRNGKeyArray, number: Array) -> tuple[PRNGKeyArray, ...]:
+    return tuple(round_keys(key, number))
+
+
 def _round(
     stages: Stages, state: RunState, world: HostWorld, key: PRNGKeyArray
 ) -> tuple[RunState, HostRound]:
     """Act, fit and imagine when due, improve, once."""
     plan, watch = stages.plan, _Stopwatch()
     state = state._replace(clock=state.clock._replace(rounds=state.clock.rounds + 1))
-    round_key = jax.random.fold_in(key, state.clock.rounds)
-    action_key, fit_key, imagine_key, improve_key = (
-        jax.random.fold_in(round_key, stage) for stage in (ACT, FIT, IMAGINE, IMPROVE)
-    )
+    action_key, fit_key, imagine_key, improve_key = _round_keys(key, state.clock.rounds)
     action = np.asarray(stages.choose(state.policy, world.observation, action_key))
     transition = world.step(action)
     state = _stored(stages, state, transition)

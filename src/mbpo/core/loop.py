@@ -22,13 +22,11 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from mbpo.core.buffer import Ring, add, empty, sample
 from mbpo.core.parts import Agent, Environment, FittedModel, Model
 from mbpo.core.plan import Branches, OnPolicy, Plan, Replay
-from mbpo.core.rollout import RealSteps, act, act_in_turn, imagine
+from mbpo.core.rollout import RealSteps, act, act_in_turn, imagine, keys_of_steps
 from mbpo.core.types import Clock, Experience, Transition
 
-ACT, FIT, IMAGINE, IMPROVE, WARM_UP = range(
-    5
-)  # each stage folds its own key: leaving one out moves no other's numbers
-
+# each stage folds its own key: leaving one out moves no other's numbers
+ACT, FIT, IMAGINE, IMPROVE, WARM_UP = range(5)
 
 Watch = Callable[["RunState", RealSteps], Any]
 
@@ -168,8 +166,8 @@ def improve(
     """
     model = fitted(parts, state)
 
-    def update(policy: Any, key: PRNGKeyArray) -> tuple[Any, tuple[Float[Array, ""], Any]]:
-        batch_key, update_key = jax.random.split(key)
+    def update(policy: Any, keys: PRNGKeyArray) -> tuple[Any, tuple[Float[Array, ""], Any]]:
+        batch_key, update_key = keys
         transitions, valid, acting, share = _batch(
             parts, plan.batches, state._replace(policy=policy), taken, batch_key
         )
@@ -177,9 +175,8 @@ def improve(
         policy, info = parts.agent.update(policy, experience, update_key)
         return policy, (share, info)
 
-    policy, (shares, infos) = jax.lax.scan(
-        update, state.policy, jax.random.split(key, plan.updates_per_round)
-    )
+    keys = keys_of_steps(key, plan.updates_per_round, 2)
+    policy, (shares, infos) = jax.lax.scan(update, state.policy, keys)
     clock = state.clock._replace(updates=state.clock.updates + plan.updates_per_round)
     last = jax.tree.map(lambda leaf: leaf[-1], infos)
     return state._replace(clock=clock, policy=policy), jnp.mean(shares), last
@@ -223,12 +220,17 @@ def _imagined_trajectories(
     return rows, jnp.all(valid, axis=1), acting
 
 
+def round_keys(key: PRNGKeyArray, number: Int[Array, ""]) -> PRNGKeyArray:
+    """The keys `[4]` of the stages of round `number`, counted from 1: ACT, FIT, IMAGINE and IMPROVE."""
+    own = jax.random.fold_in(key, number)
+    return jax.vmap(lambda stage: jax.random.fold_in(own, stage))(jnp.arange(WARM_UP))
+
+
 def one_round(
-    parts: Parts, plan: Plan, state: RunState, key: PRNGKeyArray, watch: Watch
+    parts: Parts, plan: Plan, state: RunState, stage: PRNGKeyArray, watch: Watch
 ) -> tuple[RunState, RoundInfo]:
-    """Act, fit, imagine, improve, once."""
+    """Act, fit, imagine, improve, once, with the `round_keys` of this round."""
     state = state._replace(clock=state.clock._replace(rounds=state.clock.rounds + 1))
-    stage = [jax.random.fold_in(jax.random.fold_in(key, state.clock.rounds), name) for name in range(WARM_UP)]
     state, taken = gather(parts, plan, state, plan.steps_per_round, stage[ACT])
 
     def refreshed(state: RunState) -> RunState:
@@ -255,7 +257,6 @@ def mbpo(parts: Parts, plan: Plan, key: PRNGKeyArray, watch: Watch) -> tuple[Run
     warmup_key = jax.random.fold_in(jax.random.fold_in(key, state.clock.rounds), WARM_UP)
     state, taken = gather(parts, plan, state, plan.warmup_steps, warmup_key)
     start = watch(state, taken)
-    state, infos = jax.lax.scan(
-        lambda state, _: one_round(parts, plan, state, key, watch), state, length=plan.rounds
-    )
+    keys = jax.vmap(lambda number: round_keys(key, number))(jnp.arange(1, plan.rounds + 1))
+    state, infos = jax.lax.scan(lambda state, stage: one_round(parts, plan, state, stage, watch), state, keys)
     return state, start, infos

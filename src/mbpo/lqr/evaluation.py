@@ -273,8 +273,29 @@ def cost(system: LinearQuadratic, gain: ArrayLike, exploration: ArrayLike | None
 @exact_function
 def excess_cost(system: LinearQuadratic, gain: ArrayLike, optimal_cost: ArrayLike) -> Array:
     """J(K) / J* - 1 for the cost without exploration; where J* = 0 it is 0 or +inf."""
+    return _excess(policy_cost(system, gain, None), optimal_cost)
+
+
+@exact_function
+def costs(system: LinearQuadratic, gains: ArrayLike, exploration: ArrayLike | None = None) -> Array:
+    """`cost` of each of many gains [..., m, n], all in one program."""
+    return _of_each(lambda gain: policy_cost(system, gain, exploration), gains)
+
+
+@exact_function
+def excess_costs(system: LinearQuadratic, gains: ArrayLike, optimal_cost: ArrayLike) -> Array:
+    """`excess_cost` of each of many gains [..., m, n], all in one program."""
+    return _of_each(lambda gain: _excess(policy_cost(system, gain, None), optimal_cost), gains)
+
+
+def _of_each(function: Callable[[Array], Array], gains: ArrayLike) -> Array:
+    stacked = jnp.asarray(gains, jnp.float64)
+    each = jax.vmap(function)(stacked.reshape(-1, *stacked.shape[-2:]))
+    return each.reshape(stacked.shape[:-2])
+
+
+def _excess(actual: Array, optimal_cost: ArrayLike) -> Array:
     best = jnp.asarray(optimal_cost, jnp.float64)
-    actual = policy_cost(system, gain, None)
     positive = best > 0.0
     ratio = actual / jnp.where(positive, best, 1.0) - 1.0
     return jnp.where(positive, ratio, jnp.where(actual > 0.0, jnp.inf, 0.0))

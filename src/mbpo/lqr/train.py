@@ -244,11 +244,9 @@ def _judge(
 ) -> Training:
     watched: _Watched = infos.watched
     gains = np.asarray(watched.gain)
-    shape = gains.shape[:2]
-    flat = jnp.asarray(gains.reshape(-1, *gains.shape[2:]))
-    excess = jax.jit(jax.vmap(lambda gain: exact.excess_cost(system, gain, optimum.cost)))(flat)
+    excess = np.asarray(exact.excess_costs(system, gains, optimum.cost))
     information = np.asarray(start.information)[:, None] + np.cumsum(np.asarray(watched.information), axis=1)
-    limits = asymptotic_excess(system, information.reshape(-1, *information.shape[2:])).reshape(shape)
+    limits = asymptotic_excess(system, information.reshape(-1, *information.shape[2:])).reshape(excess.shape)
     model = None if watched.model is None else [np.asarray(each) for each in watched.model]
     noise = np.random.default_rng(settings.seed).standard_normal((ROLLOUT + 1, system.state_dim))
     final = gains[0, -1]
@@ -267,7 +265,7 @@ def _judge(
         exploration=setup.exploration,
         transitions=np.asarray(infos.clock.env_steps)[0].astype(np.int64),
         gains=gains,
-        excess_cost=np.asarray(excess).reshape(shape),
+        excess_cost=excess,
         model_error=error,
         realised_ratio=np.asarray(infos.realised_ratio),
         cuts=np.asarray(infos.cuts),

@@ -66,16 +66,12 @@ def excess_on_grid(
     system: LinearQuadratic, first: np.ndarray, second: np.ndarray, optimal_cost: float
 ) -> np.ndarray:
     """Exact relative excess cost, [len(second), len(first)], of the gains with those two entries."""
-    import jax
 
     from mbpo.lqr import exact
 
-    system = exact.resolved(system)
     across, upwards = np.meshgrid(first, second)
     gains = np.stack([across, upwards], axis=-1).reshape(-1, system.action_dim, system.state_dim)
-    with jax.enable_x64(True):
-        found = jax.vmap(lambda gain: exact.excess_cost(system, gain, optimal_cost))(gains)
-    return np.asarray(found).reshape(across.shape)
+    return np.asarray(exact.excess_costs(system, gains, optimal_cost)).reshape(across.shape)
 
 
 def _window(records: Sequence[RunRecord]) -> tuple[np.ndarray, np.ndarray]:

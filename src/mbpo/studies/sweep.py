@@ -140,13 +140,12 @@ def sweep(
 ) -> Outcome:
     """Every run, `chunks(runs)` calls of one program; `keys` [runs] decide all that is random in each."""
     arrays, static = eqx.partition(shared, eqx.is_array)
-    system = exact.resolved(system)
     found = []
     runs = keys.shape[0]
     for rows in _chunks(runs):
         own = jax.tree.map(lambda leaf, rows=rows: jnp.asarray(leaf)[rows], knobs)
         gains, models, shares = _compiled(static, _mesh(), arrays, own, keys[rows])
-        excess = _excess(system, gains, jnp.asarray(optimal_cost))
+        excess = exact.excess_costs(system, gains, optimal_cost)
         found.append([np.asarray(each) for each in (excess, models, shares, gains)])
         progress(f"{min(sum(len(each[0]) for each in found), runs)} of {runs} runs")
     excess, models, shares, gains = (np.concatenate(each)[:runs] for each in zip(*found, strict=True))
@@ -202,11 +201,3 @@ def _watched(state: RunState, taken: RealSteps) -> tuple[Array, Array]:
         size = (rows.observation.shape[1], rows.observation.shape[1] + rows.action.shape[1])
         return gain, jnp.full(size, jnp.nan, gain.dtype)
     return gain, jnp.concatenate([state.model.A, state.model.B], axis=1)
-
-
-@jax.jit
-def _excess(system: LinearQuadratic, gains: Array, optimal_cost: Array) -> Array:
-    def judge(gain: Array) -> Array:
-        return exact.excess_cost(system, gain, optimal_cost)
-
-    return jax.vmap(jax.vmap(judge))(gains)
