@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from mbpo.core.buffer import Ring, add, empty, sample
 from mbpo.core.parts import Agent, Environment, FittedModel, Model
 from mbpo.core.plan import Branches, OnPolicy, Plan, Replay
-from mbpo.core.rollout import RealSteps, act, act_in_turn, imagine, keys_of_steps
+from mbpo.core.rollout import RealSteps, act, act_in_turn, imagine
 from mbpo.core.types import Clock, Experience, Transition
 
 # each stage folds its own key: leaving one out moves no other's numbers
@@ -166,8 +166,8 @@ def improve(
     """
     model = fitted(parts, state)
 
-    def update(policy: Any, keys: PRNGKeyArray) -> tuple[Any, tuple[Float[Array, ""], Any]]:
-        batch_key, update_key = keys
+    def update(policy: Any, key: PRNGKeyArray) -> tuple[Any, tuple[Float[Array, ""], Any]]:
+        batch_key, update_key = jax.random.split(key)
         transitions, valid, acting, share = _batch(
             parts, plan.batches, state._replace(policy=policy), taken, batch_key
         )
@@ -175,8 +175,9 @@ def improve(
         policy, info = parts.agent.update(policy, experience, update_key)
         return policy, (share, info)
 
-    keys = keys_of_steps(key, plan.updates_per_round, 2)
-    policy, (shares, infos) = jax.lax.scan(update, state.policy, keys)
+    policy, (shares, infos) = jax.lax.scan(
+        update, state.policy, jax.random.split(key, plan.updates_per_round)
+    )
     clock = state.clock._replace(updates=state.clock.updates + plan.updates_per_round)
     last = jax.tree.map(lambda leaf: leaf[-1], infos)
     return state._replace(clock=clock, policy=policy), jnp.mean(shares), last
@@ -227,10 +228,11 @@ def round_keys(key: PRNGKeyArray, number: Int[Array, ""]) -> PRNGKeyArray:
 
 
 def one_round(
-    parts: Parts, plan: Plan, state: RunState, stage: PRNGKeyArray, watch: Watch
+    parts: Parts, plan: Plan, state: RunState, key: PRNGKeyArray, watch: Watch
 ) -> tuple[RunState, RoundInfo]:
-    """Act, fit, imagine, improve, once, with the `round_keys` of this round."""
+    """Act, fit, imagine, improve, once."""
     state = state._replace(clock=state.clock._replace(rounds=state.clock.rounds + 1))
+    stage = round_keys(key, state.clock.rounds)
     state, taken = gather(parts, plan, state, plan.steps_per_round, stage[ACT])
 
     def refreshed(state: RunState) -> RunState:
@@ -257,6 +259,7 @@ def mbpo(parts: Parts, plan: Plan, key: PRNGKeyArray, watch: Watch) -> tuple[Run
     warmup_key = jax.random.fold_in(jax.random.fold_in(key, state.clock.rounds), WARM_UP)
     state, taken = gather(parts, plan, state, plan.warmup_steps, warmup_key)
     start = watch(state, taken)
-    keys = jax.vmap(lambda number: round_keys(key, number))(jnp.arange(1, plan.rounds + 1))
-    state, infos = jax.lax.scan(lambda state, stage: one_round(parts, plan, state, stage, watch), state, keys)
+    state, infos = jax.lax.scan(
+        lambda state, _: one_round(parts, plan, state, key, watch), state, length=plan.rounds
+    )
     return state, start, infos

@@ -28,8 +28,8 @@ def act(
     """`steps` real steps under `acting` (leading axis 1); the world restarts where an episode ends or is cut."""
     one = jax.tree.map(lambda leaf: leaf[0], acting)
 
-    def advance(world: Any, keys: PRNGKeyArray) -> tuple[Any, tuple[Transition, Bool[Array, ""]]]:
-        action_key, step_key, reset_key = keys
+    def advance(world: Any, key: PRNGKeyArray) -> tuple[Any, tuple[Transition, Bool[Array, ""]]]:
+        action_key, step_key, reset_key = jax.random.split(key, 3)
         action = agent.act(one, environment.observe(world), action_key)
         step = environment.step(world, action, step_key)
         restart = step.transition.terminal | step.transition.truncated | ~step.valid
@@ -37,14 +37,8 @@ def act(
         world = jax.tree.map(lambda new, old: jnp.where(restart, new, old), fresh, step.state)
         return world, (step.transition, step.valid)
 
-    world, (transitions, valid) = jax.lax.scan(advance, world, keys_of_steps(key, steps, 3))
+    world, (transitions, valid) = jax.lax.scan(advance, world, jax.random.split(key, steps))
     return world, RealSteps(transitions, valid, jnp.sum(~valid, dtype=jnp.int32), acting)
-
-
-def keys_of_steps(key: PRNGKeyArray, steps: int, shape: int | tuple[int, ...]) -> PRNGKeyArray:
-    """Keys `[steps, *shape]`, each step's split from its own. Made before a scan over the steps: inside it, XLA would
-    hash a step's key anew for everything that is drawn from it."""
-    return jax.vmap(lambda own: jax.random.split(own, shape))(jax.random.split(key, steps))
 
 
 def act_in_turn(
@@ -100,8 +94,9 @@ def imagine(
     acting = jax.tree.map(lambda leaf: leaf[0], acting) if shared else acting
     choose = jax.vmap(agent.act_imagined, (None if shared else 0, 0, 0))
 
-    def advance(carry, keys):
+    def advance(carry, key):
         observation, alive = carry
+        keys = jax.random.split(key, (2, count // 2 if twins else count))
         action_keys, step_keys = jnp.repeat(keys, 2, axis=1) if twins else keys
         action = choose(acting, observation, action_keys)
         transition, valid = model.step(observation, action, step_keys)
@@ -110,15 +105,15 @@ def imagine(
         return (following, keep & ~transition.terminal), (transition, keep)
 
     def advance_if_due(carry, inputs):
-        keys, step = inputs
+        key, step = inputs
         if length is None:
-            return advance(carry, keys)
+            return advance(carry, key)
         padding = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(advance, carry, keys)[1]
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(advance, carry, key)[1]
         )
-        return jax.lax.cond(step < length, advance, lambda carry, keys: (carry, padding), carry, keys)
+        return jax.lax.cond(step < length, advance, lambda carry, key: (carry, padding), carry, key)
 
-    keys = keys_of_steps(key, steps, (2, count // 2 if twins else count))
+    keys = jax.random.split(key, steps)
     alive = jnp.ones(count, bool)
     counter = jnp.arange(steps, dtype=jnp.int32)
     _, (transitions, valid) = jax.lax.scan(advance_if_due, (start, alive), (keys, counter))
