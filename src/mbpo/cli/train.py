@@ -15,6 +15,7 @@ from mbpo.cli.train_task import environment_options, folder_for, print_task_resu
 from mbpo.errors import InputError
 
 if TYPE_CHECKING:
+    from mbpo.lqr.system import LinearQuadratic
     from mbpo.lqr.train import Settings
     from mbpo.runs.task_request import TaskRequest
 
@@ -81,9 +82,8 @@ def _add_task_options(parser: argparse.ArgumentParser) -> None:
 
 def run_train(args: argparse.Namespace) -> None:
     """Train, print the result and keep the run in a folder."""
-    if not _is_id(args.target):
-        _check_system(args.target)
-    if _is_task(args):
+    system = None if _is_id(args.target) else _system(args.target)
+    if system is None or _is_task(args):
         _reject(args, ONLY_SYSTEMS, f"{args.target} is trained as a Gymnasium task")
         request = _task_request(args)
         folder = folder_for(request) if args.out is None else args.out
@@ -92,29 +92,28 @@ def run_train(args: argparse.Namespace) -> None:
         return
     _reject(args, ONLY_TASKS, f"{args.target} is trained as a linear-quadratic system")
     from mbpo.core.threads import use_all_cores
-    from mbpo.lqr import catalogue
 
     use_all_cores()
     settings = _gain_settings(args)
-    result = train_or_read(catalogue.resolve(args.target), settings, args.out)
+    result = train_or_read(system, settings, args.out)
     print_json(result) if args.json else print_gain_result(result, args.out)
 
 
 def _is_task(args: argparse.Namespace) -> bool:
-    """Whether the target is a Gymnasium id, or a system that task options ask to learn with networks."""
-    return _is_id(args.target) or args.steps is not None or args.preset is not None
+    """Whether task options ask to learn a system with networks."""
+    return args.steps is not None or args.preset is not None
 
 
 def _is_id(target: str) -> bool:
     return re.search(r"-v\d+$", target) is not None
 
 
-def _check_system(target: str) -> None:
-    """Raise InputError for what is no system, with the task that it may stand for."""
+def _system(target: str) -> LinearQuadratic:
+    """The system that is meant; raises InputError for what is none, with the task that it may stand for."""
     from mbpo.lqr import catalogue
 
     try:
-        catalogue.resolve(target)
+        return catalogue.resolve(target)
     except InputError:
         from mbpo.environments.making import newest_version
 
@@ -127,8 +126,7 @@ def _check_system(target: str) -> None:
 def _reject(args: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
     for name in names:
         if getattr(args, name) is not None:
-            instead = INSTEAD.get(name) if name in ONLY_SYSTEMS else None
-            tail = "see mbpo train --help" if instead is None else f"use {instead}"
+            tail = f"use {INSTEAD[name]}" if name in INSTEAD else "see mbpo train --help"
             raise InputError(f"--{name.replace('_', '-')} does not apply here: {why}; {tail}")
 
 
