@@ -7,7 +7,7 @@ import sys
 
 from mbpo.cli.option_types import LARGEST_SEED, whole
 from mbpo.cli.output import console, print_json, print_rows
-from mbpo.cli.parser import Verbs, add_json, add_verb
+from mbpo.cli.parser import Verbs, add_environment_options, add_json, add_verb
 from mbpo.cli.train_task import environment_options
 
 
@@ -17,11 +17,7 @@ def add_check_env(verbs: Verbs) -> None:
         verbs, "check-env", "What is wrong with a Gymnasium environment, and the cure.", run_check_env
     )
     parser.add_argument("environment", metavar="ENV_ID", help="such as Hopper-v5 or my_module:MyTask-v0")
-    parser.add_argument(
-        "--env-option", metavar="KEY=VALUE", action="append", help="an argument of its constructor"
-    )
-    parser.add_argument("--variant", help="a named set of such arguments")
-    parser.add_argument("--termination", help="never, learned, or module:function")
+    add_environment_options(parser)
     parser.add_argument("--steps", type=whole(1, 10**7), default=1000, help="random steps (default 1000)")
     parser.add_argument("--seed", type=whole(0, LARGEST_SEED), default=0, help="of the steps (default 0)")
     add_json(parser)

@@ -55,6 +55,14 @@ def add_json(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 
+def add_environment_options(parser: argparse._ActionsContainer) -> None:
+    """What makes a Gymnasium environment the one that is meant, shared by the verbs that work on one."""
+    option = parser.add_argument
+    option("--env-option", metavar="KEY=VALUE", action="append", help="an argument of the task's constructor")
+    option("--variant", help="a named set of such arguments, such as truncated for Ant-v5")
+    option("--termination", help="how the model ends episodes: never, learned, or module:function")
+
+
 def reject_unknown(args: argparse.Namespace, unknown: Sequence[str]) -> None:
     """Raise `InputError` for the first argument that the verb's parser did not know.
 

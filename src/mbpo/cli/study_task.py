@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mbpo.cli.parser import add_environment_options
 from mbpo.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,13 +61,7 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="change one setting of the preset; may be repeated",
     )
-    tasks.add_argument(
-        "--env-option", metavar="KEY=VALUE", action="append", help="an argument of the task's constructor"
-    )
-    tasks.add_argument("--variant", help="a named set of such arguments, such as truncated for Ant-v5")
-    tasks.add_argument(
-        "--termination", help="how the model ends episodes: never, learned, or module:function"
-    )
+    add_environment_options(tasks)
 
 
 def task_of(study: str, systems: Sequence[str], given: Mapping[str, Any]) -> StudyTask | None:

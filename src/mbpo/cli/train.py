@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mbpo.cli.option_types import LARGEST_SEED
 from mbpo.cli.output import print_json
-from mbpo.cli.parser import Verbs, add_json, add_verb
+from mbpo.cli.parser import Verbs, add_environment_options, add_json, add_verb
 from mbpo.cli.train_gain import print_gain_result, train_or_read
 from mbpo.cli.train_task import environment_options, folder_for, print_task_result, train_with_display
 from mbpo.errors import InputError
@@ -71,13 +71,7 @@ def _add_task_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="change one setting of the preset; may be repeated",
     )
-    tasks.add_argument(
-        "--env-option", metavar="KEY=VALUE", action="append", help="an argument of the task's constructor"
-    )
-    tasks.add_argument("--variant", help="a named set of such arguments, such as truncated for Ant-v5")
-    tasks.add_argument(
-        "--termination", help="how the model ends episodes: never, learned, or module:function"
-    )
+    add_environment_options(tasks)
 
 
 def run_train(args: argparse.Namespace) -> None:
