@@ -1,6 +1,8 @@
-"""How fast the deep parts are, as a share of this machine's own matrix products: one core, one process.
+"""How fast the deep parts are, as a share of this machine's own matrix products, with a given number of threads.
 
-    taskset -c 0 .venv/bin/python benchmarks/speed.py > benchmarks/speed.json
+    taskset -c 0 .venv/bin/python benchmarks/speed.py 1 > benchmarks/speed.json
+    .venv/bin/python benchmarks/speed.py 2 > benchmarks/speed_2_threads.json
+    .venv/bin/python benchmarks/speed.py 16 > benchmarks/speed_16_threads.json
 
 Hopper's sizes (11 numbers seen, 3 chosen), the published networks. The yardstick is 256 x 256 x 256 products in float32
 in a compiled loop, measured between the others, so that all see the same machine. Shares count useful products only.
@@ -13,7 +15,7 @@ import statistics
 import sys
 import time
 
-os.environ["PJRT_NPROC"] = "1"
+os.environ["PJRT_NPROC"] = THREADS = sys.argv[1] if len(sys.argv) > 1 else "1"
 
 import itertools
 
@@ -145,6 +147,7 @@ def main() -> None:
     print(
         json.dumps(
             {
+                "threads": int(THREADS),
                 "products_gflops": round(yard, 1),
                 "parts": result,
                 "simulator_steps_per_second": round(simulator(), 1),

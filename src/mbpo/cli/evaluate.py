@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from mbpo.cli.option_types import LARGEST_SEED, whole
 from mbpo.cli.output import console, print_facts, print_json, progress_bar
@@ -27,7 +26,9 @@ def add_evaluate(verbs: Verbs) -> None:
 
 def run_evaluate(args: argparse.Namespace) -> None:
     """Print returns and lengths; on a linear-quadratic task also the exact excess cost."""
-    os.environ.setdefault("PJRT_NPROC", "1")
+    from mbpo.core.threads import prefer_threads
+
+    prefer_threads("1")
     import numpy as np
 
     from mbpo.environments.linear_quadratic import LinearQuadraticTask

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -123,13 +122,11 @@ def run_study_task(study: str, task: StudyTask, asked: Request, out: str | None,
 
 def _settle_threads(runs: Path) -> None:
     """A thread a core, or as many as the runs that are there began with, on which the last bits depend."""
-    from mbpo.runs.task_folder import THREADS, kept_threads
+    from mbpo.core.threads import keep_compiled_programs, prefer_threads, usable_cores
+    from mbpo.runs.task_folder import kept_threads
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     there = (kept_threads(each.parent) for each in sorted(runs.glob("*/config.json")))
-    os.environ.setdefault(THREADS, next(filter(None, there), str(cores)))
-    from mbpo.core.threads import keep_compiled_programs
-
+    prefer_threads(next(filter(None, there), str(usable_cores())))
     keep_compiled_programs()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import sys
 import time
@@ -50,14 +49,11 @@ def folder_for(request: TaskRequest) -> str:
 
 def train_with_display(request: TaskRequest, folder: str, command: list[str]) -> dict[str, Any]:
     """Train with a live display on standard error; returns the result."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from mbpo.core.threads import keep_compiled_programs, prefer_threads, usable_cores
     from mbpo.runs.task_folder import kept_threads
 
-    os.environ.setdefault(
-        "PJRT_NPROC", kept_threads(Path(folder)) or str(cores)
-    )  # a thread a core is fastest
+    prefer_threads(kept_threads(Path(folder)) or str(usable_cores()))  # a thread a core is fastest
     _say_which_task(request)
-    from mbpo.core.threads import keep_compiled_programs
     from mbpo.runs.task_run import train_task
 
     keep_compiled_programs()

@@ -25,7 +25,9 @@ def add_video(verbs: Verbs) -> None:
 
 def run_video(args: argparse.Namespace) -> None:
     """Write the film."""
-    os.environ.setdefault("PJRT_NPROC", "1")
+    from mbpo.core.threads import prefer_threads
+
+    prefer_threads("1")
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")
     from mbpo.runs.trained import load

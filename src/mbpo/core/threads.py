@@ -12,14 +12,31 @@ import contextlib
 import os
 from importlib.metadata import version
 
+THREADS = "PJRT_NPROC"
 WORKERS = 16
 EMITTERS, KNOWN_JAXLIB = "xla_cpu_use_fusion_emitters", "0.10."
 
 
+_chosen: str | None = None  # what was set here, which is not the user's
+
+
 def size_thread_pools() -> None:
-    """Set `PJRT_NPROC` and `OPENBLAS_NUM_THREADS` unless the user has."""
-    os.environ.setdefault("PJRT_NPROC", str(max(WORKERS, os.cpu_count() or 1)))
+    """Set `PJRT_NPROC` and `OPENBLAS_NUM_THREADS` unless they are set."""
+    if THREADS not in os.environ:
+        prefer_threads(str(max(WORKERS, os.cpu_count() or 1)))
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def prefer_threads(count: str) -> None:
+    """Set `PJRT_NPROC`, also where importing `mbpo.core` has set it already, unless the user has."""
+    global _chosen
+    if os.environ.get(THREADS) in (None, _chosen):
+        os.environ[THREADS] = _chosen = count
+
+
+def usable_cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def unroll_random_numbers() -> None:

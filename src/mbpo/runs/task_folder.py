@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from mbpo.runs.task_request import TaskRequest
 
 KIND = "task"
-THREADS = "PJRT_NPROC"
 REQUEST = ("environment", "options", "termination", "preset", "steps", "seed")
 OURS = re.compile(r"\.lock|\.config\.json\.\d+")  # what a run killed before its first file leaves behind
 
@@ -49,6 +48,8 @@ def open_folder(folder: Path, request: TaskRequest, command: list[str]) -> None:
     """Make `folder` the place of `request`, unless it is already."""
     check_free(folder, request)
     if not (folder / "config.json").exists():
+        from mbpo.core.threads import THREADS
+
         asked = plain(dataclasses.asdict(request))
         config = {"kind": KIND, "request": asked, "threads": os.environ.get(THREADS), **provenance(command)}
         write_whole(folder / "config.json", (json.dumps(config, indent=2, allow_nan=False) + "\n").encode())
