@@ -145,16 +145,17 @@ def test_settings_are_read_in_their_own_types():
 
 def test_a_trained_run_is_evaluated_and_filmed(tmp_path, capsys):
     folder = tmp_path / "run"
-    case = request("diagnose=true", environment="Pendulum-v1", steps=30)
+    case = request("diagnose=true")  # whose other programs runs/test_task_run.py compiles as well
     train_task(case, folder, lambda progress: None, ["mbpo"])
-    record = json.loads((folder / "metrics.jsonl").read_text())
+    record = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     measured = {"model_error", "calibration", "exploitation", "critic_real", "critic_imagined"}
     assert all(record["diagnostics"][name] for name in measured)
     assert execute(["evaluate", str(folder), "--episodes", "3", "--json"]) == 0
     first = json.loads(capsys.readouterr().out)
     assert set(first) >= {"mean_return", "returns", "lengths"}
     assert first["mean_return"] == np.mean(first["returns"])
-    assert first["lengths"] == [200] * 3
+    assert len(first["lengths"]) == 3
+    assert all(0 < length <= 15 for length in first["lengths"])
     for more, same in ((["--seed", "1000000"], True), (["--seed", "1"], False), (["--stochastic"], False)):
         assert execute(["evaluate", str(folder), "--episodes", "3", "--json", *more]) == 0
         assert (json.loads(capsys.readouterr().out)["returns"] == first["returns"]) is same

@@ -95,7 +95,8 @@ def test_a_run_resumes_from_any_round_with_the_same_numbers():
     parts, plan = toy_parts(rate=0.1), toy_plan()
     final, info = run(parts, plan)
     warmup_key = jax.random.fold_in(jax.random.fold_in(KEY, 0), WARM_UP)
-    state, _ = gather(parts, plan, begin(parts, plan, KEY), plan.warmup_steps, warmup_key)
+    warm_up = jax.jit(lambda key: gather(parts, plan, begin(parts, plan, KEY), plan.warmup_steps, key)[0])
+    state = warm_up(warmup_key)
     step = jax.jit(lambda state: one_round(parts, plan, state, KEY, keep_gain))
     gains = []
     for _ in range(ROUNDS):

@@ -167,7 +167,7 @@ def test_without_a_valid_trajectory_no_estimate_is_usable(name):
     nothing = Experience(rows, jnp.zeros(EPISODES, bool), None, policy.gain[None])
     source = source_of(name, system)
     arguments = (policy, nothing, Objective.of(system), jax.random.key(0))
-    _, estimate = source.estimate(source.init(policy.gain), *arguments)
+    _, estimate = jax.jit(source.estimate)(source.init(policy.gain), *arguments)
     step = jnp.linalg.solve(estimate.curvature, estimate.error)  # the agent checks this as well
     assert not (estimate.usable & jnp.all(jnp.isfinite(step)))
 

@@ -78,11 +78,11 @@ def test_limit_uses_the_data_collected(certainty_equivalence):
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "transitions", "most"),
-    [("mbpo-simple", 2000, 0.05), ("dpg", 6000, 0.02), ("policy-gradient", 24000, 0.1)],
+    ("algorithm", "transitions", "seeds", "most"),
+    [("mbpo-simple", 2000, 2, 0.05), ("dpg", 6000, 8, 0.02), ("policy-gradient", 24000, 8, 0.1)],
 )
-def test_every_algorithm_improves_on_its_start(algorithm, transitions, most):
-    run = train(SYSTEM, Settings(algorithm, transitions, seeds=8))
+def test_every_algorithm_improves_on_its_start(algorithm, transitions, seeds, most):
+    run = train(SYSTEM, Settings(algorithm, transitions, seeds=seeds))
     assert np.all(np.isfinite(run.excess_cost[:, -1]))
     assert np.median(run.excess_cost[:, -1]) < most
 
@@ -105,11 +105,6 @@ def test_a_learned_cost_is_as_good_as_a_known_one(certainty_equivalence):
     np.testing.assert_allclose(run.gains[:, -1], certainty_equivalence.gains[:, -1], atol=1e-4)
 
 
-def test_pathwise_improvement():
-    run = train(SYSTEM, Settings("mbpo", 1000, seeds=4, improve="pathwise"))
-    assert np.median(run.excess_cost[:, -1]) <= 5 * run.limit
-
-
 ON_REAL_DATA = {  # one for each kind of data and of knowledge
     "time-baseline": 1.0, "mis": 0.5, "marginalised": 0.5, "pathwise": 0.5, "zeroth-order-2-common": 1.0, "known": 0.1,
 }  # fmt: skip
@@ -125,7 +120,7 @@ def test_estimators_are_algorithms_on_real_data(name):
     assert np.median(run.excess_cost[:, -1]) < share * np.median(run.excess_cost[:, 0])
 
 
-@pytest.mark.parametrize(("algorithm", "name"), [("mbpo", "marginalised"), ("mbpo-simple", "pathwise")])
+@pytest.mark.parametrize(("algorithm", "name"), [("mbpo", "pathwise"), ("mbpo-simple", "marginalised")])
 def test_estimators_improve_inside_the_model(algorithm, name):
     run = train(FAST, Settings(algorithm, 600, seeds=2, improve=name))
     assert np.isfinite(run.gains).all()

@@ -94,6 +94,9 @@ def test_a_killed_process_goes_on_to_the_same_bytes(whole, tmp_path):
         sys.executable, "-m", "mbpo", "train", "scalar", "--env-option", "episode_length=15", "--preset", "default",
         "--steps", "50", "--out", str(tmp_path / "run"), *options,
     ]  # fmt: skip
+    cache = tmp_path / "cache" / "mbpo" / "compiled"  # the programs of the run in this process
+    cache.parent.mkdir(parents=True)
+    cache.symlink_to(os.environ["MBPO_TEST_COMPILED"])
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     kills, generator = 0, random.Random(0)
     while kills < 2:
