@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mbpo.errors import InputError
 from mbpo.runs.evaluation import episode_seed
@@ -24,29 +27,40 @@ def film(
 
     Raises InputError for another kind of file, or a task that cannot draw itself.
     """
-    import imageio.v2 as imageio
-
     if target.suffix not in KINDS:
         raise InputError(f"{target}: expected a file ending in {' or '.join(KINDS)}")
     check_writable(target.parent)
     environment = trained.make("rgb_array")
-    observation, frames, total = environment.reset(episode_seed(seed, 0)), [environment.render()], 0.0
-    for _ in range(most):
-        step = environment.step(trained.act(observation))
-        frames.append(environment.render())
-        observation, total = step.observation, total + step.reward
-        advance()
-        if step.terminal or step.truncated:
-            break
+    observation, length, total = environment.reset(episode_seed(seed, 0)), 0, 0.0
+    first = environment.render()
     rate = int(environment.gym.metadata.get("render_fps") or DEFAULT_RATE)
-    environment.close()
     target.parent.mkdir(parents=True, exist_ok=True)
     hidden = target.with_name(f".{os.getpid()}{target.name}")
     try:
-        with warnings.catch_warnings():  # the encoder is a process of its own, which never touches JAX
-            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-            imageio.mimwrite(hidden, list[Any](frames), fps=rate)
+        with _frames_into(hidden, rate) as write:
+            write(first)
+            for _ in range(most):
+                step = environment.step(trained.act(observation))
+                write(environment.render())
+                observation, length, total = step.observation, length + 1, total + step.reward
+                advance()
+                if step.terminal or step.truncated:
+                    break
         os.replace(hidden, target)
     finally:
+        environment.close()
         hidden.unlink(missing_ok=True)
-    return len(frames) - 1, total
+    return length, total
+
+
+@contextmanager
+def _frames_into(path: Path, rate: int) -> Iterator[Callable[[np.ndarray], None]]:
+    """A function that appends one frame to the film at `path`, so that no film is held in memory."""
+    import imageio.v2 as imageio
+
+    with warnings.catch_warnings():  # the encoder is a process of its own, which never touches JAX
+        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+        speed: dict[str, Any] = {"duration": 1000 / rate} if path.suffix == ".gif" else {"fps": rate}
+        writer: Any = imageio.get_writer(path, **speed)
+        with writer:
+            yield writer.append_data
