@@ -12,6 +12,7 @@ from mbpo.core.loop import WARM_UP, begin, gather, mbpo, one_round
 from mbpo.core.mixing import RealRatio
 from mbpo.core.plan import OnPolicy, Plan
 
+pytestmark = pytest.mark.compiles
 KEY = jax.random.key(11)
 ROUNDS = 6
 

@@ -13,6 +13,8 @@ from mbpo.studies import sweep
 from mbpo.studies.gradient_error import estimates, measuring_gain, summary
 from mbpo.studies.sweep import Effort, Knobs
 
+pytestmark = pytest.mark.compiles
+
 SYSTEM = random_system(2, 1, 0.9, 1)
 
 
