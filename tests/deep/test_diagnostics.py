@@ -29,8 +29,6 @@ from mbpo.deep.value_error import critic_bias_in_imagination, critic_bias_in_rea
 from mbpo.environments import make
 from mbpo.environments.true_model import TrueModel
 
-pytestmark = pytest.mark.compiles
-
 KEY = jax.random.key(3)
 SMALL = Extent(2, 2, 60, 4, 16, 64, 10, 8, 8, 0.05, 100)
 

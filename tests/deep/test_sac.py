@@ -11,8 +11,6 @@ import pytest
 from mbpo.core.types import Experience, Transition
 from mbpo.deep.sac import SoftActorCritic, mean_action, sample_action, values
 
-pytestmark = pytest.mark.compiles
-
 n, m, BATCH = 3, 2, 12
 SETTINGS = oracle.Settings(0.9, 0.01, 0.2, 2.5, -1.5)
 AGENT = SoftActorCritic(n, m, SETTINGS.target_entropy, (7, 6), *SETTINGS[:-1])

@@ -25,8 +25,6 @@ from mbpo.runs.task_parts import assemble
 from mbpo.runs.task_request import TaskRequest
 from mbpo.runs.task_run import train_task
 
-pytestmark = pytest.mark.compiles
-
 KEY = jax.random.key(21)
 AGENT = SoftActorCritic(2, 1, -1.0, (6,), learning_rate=0.01)
 MODEL = Ensemble(

@@ -23,8 +23,6 @@ from mbpo.lqr.gradients import Estimate, GradientSource, ReplayedRows
 from mbpo.lqr.model import LeastSquares, LinearModel
 from mbpo.lqr.objective import Objective
 
-pytestmark = pytest.mark.compiles
-
 START = off_optimum(TWO)
 
 

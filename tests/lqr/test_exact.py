@@ -22,8 +22,6 @@ from exact_cases import (
 from mbpo.errors import InputError
 from mbpo.lqr import exact, optimum
 
-pytestmark = pytest.mark.compiles
-
 each_case = each(CASES)
 each_narrow = each(NARROW)
 each_of_few = each([case for case in NARROW if case.name.startswith("singular_noise")])

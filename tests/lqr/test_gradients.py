@@ -22,8 +22,6 @@ from mbpo.lqr.model import LeastSquares, LinearModel
 from mbpo.lqr.objective import Objective
 from mbpo.lqr.policy import LinearGaussian
 
-pytestmark = pytest.mark.compiles
-
 REPETITIONS, EPISODES, STEPS, BIAS = 48, 200, 10, 0.03
 FAST = random_system(2, 1, 0.5, 1)  # mixes within a few steps: the score's estimates are too noisy elsewhere
 SYSTEMS = {
@@ -169,7 +167,7 @@ def test_without_a_valid_trajectory_no_estimate_is_usable(name):
     nothing = Experience(rows, jnp.zeros(EPISODES, bool), None, policy.gain[None])
     source = source_of(name, system)
     arguments = (policy, nothing, Objective.of(system), jax.random.key(0))
-    _, estimate = jax.jit(source.estimate)(source.init(policy.gain), *arguments)
+    _, estimate = jax.jit(lambda *given: source.estimate(*given))(source.init(policy.gain), *arguments)
     step = jnp.linalg.solve(estimate.curvature, estimate.error)  # the agent checks this as well
     assert not (estimate.usable & jnp.all(jnp.isfinite(step)))
 

@@ -14,8 +14,6 @@ from mbpo.lqr.optimum import default_gain, solve
 from mbpo.lqr.system import LinearQuadratic
 from mbpo.lqr.train import Settings, train
 
-pytestmark = pytest.mark.compiles
-
 SYSTEM = catalogue.get("double_integrator")
 FAST = random_system(2, 1, 0.5, 1)
 

@@ -32,8 +32,6 @@ from mbpo.studies.diagnosis import learner as rebuilt
 from mbpo.studies.diagnosis.learner import Course, Habits
 from mbpo.studies.diagnosis.world import FAILED, excess_of, mean_of, rollouts
 
-pytestmark = pytest.mark.compiles
-
 DOCUMENT = Path(mbpo.__file__).parents[2] / "docs/why-the-gaussian-hack-failed.md"
 SMALL_COURSE = Course(rounds=12, trajectories=10, length=20)
 SMALL = diagnose.Effort(

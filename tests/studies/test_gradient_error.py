@@ -13,8 +13,6 @@ from mbpo.studies import sweep
 from mbpo.studies.gradient_error import estimates, measuring_gain, summary
 from mbpo.studies.sweep import Effort, Knobs
 
-pytestmark = pytest.mark.compiles
-
 SYSTEM = random_system(2, 1, 0.9, 1)
 
 

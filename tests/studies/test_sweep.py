@@ -14,8 +14,6 @@ from mbpo.lqr.train import Settings, train
 from mbpo.studies import sweep
 from mbpo.studies.sweep import CHUNK, Effort, Knobs
 
-pytestmark = pytest.mark.compiles
-
 SYSTEM = random_system(2, 1, 0.9, 1)
 EFFORT = Effort(60, 4, 30, 2, batch=64, branches=10, longest=3)
 SEEDS = 9
