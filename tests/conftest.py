@@ -27,16 +27,6 @@ def pytest_configure(config):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _optimise_programs_only_where_they_run_long(request):
-    """Modules marked `compiles` take longer to compile than to run: LLVM leaves their programs as they are."""
-    jax.config.update(
-        "jax_disable_most_optimizations", request.node.get_closest_marker("compiles") is not None
-    )
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(scope="module", autouse=True)
 def _forget_compiled_programs():
     """Each program on the CPU holds memory maps, of which a process may have 65,530: beyond, compiling crashes."""
     yield

@@ -12,9 +12,16 @@ from mbpo.core.loop import WARM_UP, begin, gather, mbpo, one_round
 from mbpo.core.mixing import RealRatio
 from mbpo.core.plan import OnPolicy, Plan
 
-pytestmark = pytest.mark.compiles
 KEY = jax.random.key(11)
 ROUNDS = 6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compile_without_optimising():
+    """These programs take longer to compile than to run."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def keep_gain(state, taken):
