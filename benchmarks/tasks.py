@@ -100,6 +100,7 @@ def _row(case: Case, seed: int, train: bool) -> dict | None:
         "mean_return": [each["mean_return"] for each in records],
         "excess_cost": [each["exact"]["excess_cost"] for each in records] if "exact" in records[-1] else None,
         "versions": config["versions"],
+        "resumed": config.get("resumed", []),
         "command": " ".join(["mbpo", *case.command(seed)]),
     }
 

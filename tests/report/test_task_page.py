@@ -127,6 +127,22 @@ def test_a_task_without_published_curves_shows_none(tmp_path):
     assert "published curves" not in text
 
 
+def test_a_run_that_went_on_elsewhere_says_since_when(tmp_path):
+    folder = write_task_run(tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    config["resumed"] = [
+        {
+            "step": 7000,
+            "versions": {"python": "3.12.3"},
+            "platform": "another",
+            "devices": ["cuda:0", "cuda:0"],
+        }
+    ]
+    (folder / "config.json").write_text(json.dumps(config))
+    _, text, _ = words(tmp_path, [read_task_run(folder)])
+    assert f"{folder} after step 7,000 python 3.12.3 platform another devices cuda:0" in text
+
+
 def test_other_versions_of_a_task_are_marked(tmp_path):
     walker, humanoid = published("Walker2d")[0], published("Humanoid")
     assert "friction" in unlike(walker, "Walker2d-v5", {})

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 import mbpo
+from mbpo.core.threads import THREADS
 from mbpo.environments import GymnasiumEnvironment
 from mbpo.errors import InputError
 from mbpo.runs import task_run
 from mbpo.runs.checkpoint import read_checkpoint
 from mbpo.runs.metrics import read_metrics
+from mbpo.runs.task_record import read_task_run
 from mbpo.runs.task_run import train_task
 from runs.task_cases import TINY, request
 
@@ -84,6 +86,21 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(whole, tmp_path, monkeypat
     assert ends[1] is not None
     for name, array in ends[0].arrays.items():
         np.testing.assert_array_equal(array, ends[1].arrays[name], err_msg=name)
+
+
+def test_a_run_that_goes_on_elsewhere_says_since_when(tmp_path, monkeypatch):
+    monkeypatch.setattr(task_run, "LEAST_PAUSE", 0.0)
+    monkeypatch.setattr(task_run, "SHARE", 1e9)
+    folder = tmp_path / "run"
+    for threads, stop in (("2", 5), ("2", 8), ("3", 11), ("3", 14), ("2", 17)):
+        monkeypatch.setenv(THREADS, threads)
+        with pytest.raises(Interrupted):
+            train_task(request(), folder, stop_at(stop), ["mbpo"])
+    changes = read_task_run(folder).resumed
+    assert [(each["step"], each["threads"]) for each in changes] == [(7, "3"), (13, "2")]
+    config = json.loads((folder / "config.json").read_text())
+    assert config["threads"] == "2"
+    assert all(each["versions"] == config["versions"] for each in changes)
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ class _Display:
         self._bar = Progress(*columns, console=self._console, transient=True)
         self._line = self._bar.add_task(task, total=None, facts="")
         self._task, self._returned = task, ""
-        self._updates, self._since = 0, time.monotonic()
+        self._counted: tuple[float, float] | None = None  # time and updates at the evaluation before
 
     def __enter__(self) -> _Display:
         self._bar.start()
@@ -113,15 +113,16 @@ class _Display:
         )
 
     def _facts(self, record: dict[str, Any]) -> str:
-        now = time.monotonic()
-        speed = (record["updates"] - self._updates) / max(now - self._since, 1e-9)
-        self._updates, self._since = record["updates"], now
         facts = [f"return {record['mean_return']:.1f}"]
         if "exact" in record:
             facts.append(f"excess cost {excess_text(record['exact'])}")
         if "model" in record:
             facts.append(f"model error {min(record['model']['holdout_error']):.3g}")
-        return ", ".join([*facts, f"{speed:.0f} updates/s"])
+        before, self._counted = self._counted, (time.monotonic(), record["updates"])
+        if before is not None:  # the first evaluation comes after what an earlier process did
+            seconds, updates = (now - then for now, then in zip(self._counted, before, strict=True))
+            facts.append(f"{updates / max(seconds, 1e-9):.0f} updates/s")
+        return ", ".join(facts)
 
 
 def print_task_result(result: dict[str, Any], folder: str) -> None:

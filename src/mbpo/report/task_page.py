@@ -177,10 +177,13 @@ def _source(task: Task, series: Series) -> str:
 
 
 def _machines(runs: Sequence[TaskRecord]) -> list[dict[str, Any]]:
-    """Versions, platform and devices, each with the runs that share them."""
+    """Versions, platform and devices, each with the runs that share them, or the part of a run that went on there."""
     found: dict[str, dict[str, Any]] = {}
     for run in runs:
-        devices = ", ".join(dict.fromkeys(run.devices))
-        facts = {**run.versions, "platform": run.platform, "devices": devices}
-        found.setdefault(json.dumps(facts), {"facts": facts, "runs": []})["runs"].append(str(run.folder))
+        first = {"versions": run.versions, "platform": run.platform, "devices": run.devices}
+        for part in [first, *run.resumed]:
+            devices = ", ".join(dict.fromkeys(part["devices"]))
+            facts = {**part["versions"], "platform": part["platform"], "devices": devices}
+            name = f"{run.folder} after step {part['step']:,}" if "step" in part else str(run.folder)
+            found.setdefault(json.dumps(facts), {"facts": facts, "runs": []})["runs"].append(name)
     return list(found.values())

@@ -1,6 +1,6 @@
 """The files of a run on a control task.
 
-- `config.json`: the request, the command, versions, platform and devices
+- `config.json`: the request, the command, versions, platform and devices, and where the run went on under others
 - `metrics.jsonl`: one JSON object for each evaluation, the same bytes however often the run was interrupted
 - `timings.jsonl`: seconds spent in each stage up to each evaluation
 - `events/`: the same for TensorBoard
@@ -48,11 +48,25 @@ def open_folder(folder: Path, request: TaskRequest, command: list[str]) -> None:
     """Make `folder` the place of `request`, unless it is already."""
     check_free(folder, request)
     if not (folder / "config.json").exists():
-        from mbpo.core.threads import THREADS
-
         asked = plain(dataclasses.asdict(request))
-        config = {"kind": KIND, "request": asked, "threads": os.environ.get(THREADS), **provenance(command)}
-        write_whole(folder / "config.json", (json.dumps(config, indent=2, allow_nan=False) + "\n").encode())
+        _write_config(folder, {"kind": KIND, "request": asked, "threads": _threads(), **provenance(command)})
+
+
+def note_resumption(folder: Path, step: int) -> None:
+    """Say in `config.json` what the run goes on with after `step`, where that is not what it stopped with.
+
+    Other versions, devices or threads give other last bits, and so another course from there.
+    """
+    config = read_config(folder)
+    now = {"threads": _threads(), **provenance([])}
+    del now["command"]
+    noted = config.get("resumed", [])
+    changes = [each for each in noted if each["step"] < step]  # what came later is done again
+    before = (changes or [config])[-1]
+    if any(before.get(name) != now[name] for name in now):
+        changes.append({"step": step, **now})
+    if changes != noted:
+        _write_config(folder, {**config, "resumed": changes})
 
 
 def kept_threads(folder: Path) -> str | None:
@@ -117,6 +131,16 @@ def write_result(folder: Path, request: TaskRequest) -> dict[str, Any]:
 def write_policy(folder: Path, arrays: dict[str, np.ndarray]) -> None:
     """The actor alone, for whoever uses it."""
     write_whole(folder / "policy.safetensors", save({name: np.array(a) for name, a in arrays.items()}))
+
+
+def _write_config(folder: Path, config: dict[str, Any]) -> None:
+    write_whole(folder / "config.json", (json.dumps(config, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _threads() -> str | None:
+    from mbpo.core.threads import THREADS
+
+    return os.environ.get(THREADS)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -27,6 +27,7 @@ class TaskRecord:
     """One run: its request and provenance from `config.json`, one record for each evaluation from `metrics.jsonl`, and
     by the real step of each the seconds spent in every stage since the one before, from `timings.jsonl`.
 
+    `resumed`: each step after which the run went on with other versions, platform, devices or threads, and those.
     `done`: real steps that a record or a checkpoint holds; `action_size`: m, where a file of the run tells.
     """
 
@@ -36,6 +37,7 @@ class TaskRecord:
     versions: dict[str, str]
     platform: str
     devices: list[str]
+    resumed: list[dict[str, Any]]
     records: list[dict[str, Any]]
     seconds: dict[int, dict[str, float]]
     done: int
@@ -98,6 +100,7 @@ def read_task_run(folder: Path) -> TaskRecord:
     return TaskRecord(
         folder=folder,
         request=request,
+        resumed=config.get("resumed", []),
         records=records,
         seconds={each["env_steps"]: each["seconds"] for each in timings},
         done=max([last, *_checkpoints(folder)]),

@@ -30,7 +30,14 @@ from mbpo.runs.events import EventsWriter
 from mbpo.runs.exact_truth import ROWS, critic_error, exact_excess, one_step_error
 from mbpo.runs.lock import run_lock
 from mbpo.runs.metrics import MetricsFile
-from mbpo.runs.task_folder import check_free, open_folder, read_result, write_policy, write_result
+from mbpo.runs.task_folder import (
+    check_free,
+    note_resumption,
+    open_folder,
+    read_result,
+    write_policy,
+    write_result,
+)
 from mbpo.runs.task_parts import assemble
 from mbpo.runs.task_request import TaskRequest
 from mbpo.runs.task_state import packed, unpacked
@@ -128,6 +135,7 @@ class _Run:
             self.tally = Tally(**{**tally, "finished_returns": tuple(tally["finished_returns"])})
             self.seconds = facts["seconds"]
             self.state, episode = unpacked(jax.eval_shape(start), dict(checkpoint.arrays), facts["episode"])
+            note_resumption(self.folder, step)
         else:
             self.state = start()
         self.world = HostWorld(self.environment, self.request.seed, episode)
