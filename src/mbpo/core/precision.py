@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -26,3 +28,8 @@ def double_precision(function: Callable[Arguments, Result]) -> Callable[Argument
             return function(*args, **kwargs)
 
     return wrapped
+
+
+def product(a: Float[Array, "*rows k"], b: Float[Array, "k *columns"]) -> Float[Array, "*rows *columns"]:
+    """a @ b in the width of its numbers, which accelerators round by default (to TF32 or bfloat16) to multiply them."""
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

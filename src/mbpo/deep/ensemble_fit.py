@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from mbpo.core.buffer import Ring, held
+from mbpo.core.precision import product
 from mbpo.deep import adam
 
 if TYPE_CHECKING:
@@ -123,8 +124,8 @@ def _standardise(part: Ensemble, state: EnsembleState, real: Ring, split: Split)
 
 def _moments(rows: Float[Array, "C d"], weight: Float[Array, "C"]) -> tuple[Array, Array]:
     count = jnp.maximum(jnp.sum(weight), 1.0)
-    mean = rows[0] + (weight @ (rows - rows[:1])) / count  # exact for a coordinate that never changes
-    variance = (weight @ (rows - mean[None]) ** 2) / count
+    mean = rows[0] + product(weight, rows - rows[:1]) / count  # exact for a coordinate that never changes
+    variance = product(weight, (rows - mean[None]) ** 2) / count
     scale = jnp.sqrt(variance)
     return mean, jnp.where(scale < SMALLEST_SCALE, 1.0, scale)
 

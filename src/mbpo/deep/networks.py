@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from mbpo.core.precision import product
+
 Activation = Callable[[Array], Array]
 
 
@@ -61,6 +63,6 @@ def forward(
 
 def _one(layers: Layers, x: Float[Array, "B i"], activation: Activation) -> Float[Array, "B o"]:
     for layer in layers[:-1]:
-        x = activation(x @ layer.weight + layer.bias[None])
+        x = activation(product(x, layer.weight) + layer.bias[None])
     last = layers[-1]
-    return x @ last.weight + last.bias[None]
+    return product(x, last.weight) + last.bias[None]

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from mbpo.core.buffer import Ring
 from mbpo.core.parts import Model
+from mbpo.core.precision import product
 from mbpo.core.types import Transition
 from mbpo.environments.linear_quadratic import LinearQuadraticTask
 from mbpo.environments.optimal_spread import root_of
@@ -81,5 +82,5 @@ class TrueModel(Model):
 
 
 def _times(rows: Float[Array, "B p"], matrix: Float[Array, "q p"]) -> Float[Array, "B q"]:
-    """matrix @ row for every row, in full float32 (accelerators round products by default)."""
-    return jnp.matmul(rows, matrix.T, precision=jax.lax.Precision.HIGHEST)
+    """matrix @ row for every row."""
+    return product(rows, matrix.T)
