@@ -31,3 +31,11 @@ def _forget_compiled_programs():
     """Each program on the CPU holds memory maps, of which a process may have 65,530: beyond, compiling crashes."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def _compile_without_optimising():
+    """For modules whose programs take longer to compile than to run, and which compare no bits across programs."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -47,21 +47,19 @@ def run_json(capsys, *arguments):
 
 def test_two_algorithms_end_to_end(capsys, tmp_path):
     out = tmp_path / "out"
-    names = "certainty-equivalence,mbpo-simple:gpomdp"
-    options = ["--transitions", "200", "--algorithms", names, "--seeds", "2", "--out", str(out)]
+    names = "certainty-equivalence,known"
+    options = ["--transitions", "2000", "--algorithms", names, "--seeds", "2", "--out", str(out)]
     result = run_json(capsys, "scalar", *options)
     assert list(result) == KEYS
-    assert (result["system"], result["transitions"], result["seeds"], result["seed"]) == ("scalar", 200, 2, 0)
+    assert [result[name] for name in ("system", "transitions", "seeds", "seed")] == ["scalar", 2000, 2, 0]
     assert result["report"] == str(out / "report.html")
     assert all(list(row) == ROW_KEYS for row in result["runs"])
     assert [(row["algorithm"], row["improve"]) for row in result["runs"]] == [
         ("certainty-equivalence", None),
-        ("mbpo-simple", "gpomdp"),
+        ("known", "known"),
     ]
-    assert {path.name for path in (out / "runs").iterdir()} == {"certainty-equivalence", "mbpo-simple-gpomdp"}
-    page = (out / "report.html").read_text()
-    assert "MBPO, simple, gpomdp" in page
-    assert "mbpo train scalar --algorithm mbpo-simple --improve gpomdp --transitions 200" in page
+    assert {path.name for path in (out / "runs").iterdir()} == {"certainty-equivalence", "known"}
+    assert "mbpo train scalar --algorithm known --transitions 2000" in (out / "report.html").read_text()
     kept = json.loads((out / "runs/certainty-equivalence/result.json").read_text())
     assert kept["median_excess_cost"] == result["runs"][0]["excess_cost"]
 
@@ -85,6 +83,10 @@ def test_a_complete_run_is_not_trained_again(capsys, tmp_path, trained):
     options = ["double_integrator", "--transitions", "3000", "--seeds", "3", "--out", str(out)]
     first = run_json(capsys, *options, "--algorithms", "mbpo,mbpo:mis")
     assert trained == ["mbpo", "mbpo-mis"]
+    assert [(row["algorithm"], row["improve"]) for row in first["runs"]] == [("mbpo", "dpg"), ("mbpo", "mis")]
+    page = (out / "report.html").read_text()
+    assert "MBPO, mis" in page
+    assert "mbpo train double_integrator --algorithm mbpo --improve mis --transitions 3000" in page
     before = (out / "runs/mbpo/metrics.jsonl").stat().st_mtime_ns
     second = run_json(capsys, *options, "--algorithms", "mbpo,mbpo:mis,reinforce")
     assert trained == ["mbpo", "mbpo-mis", "reinforce"]

@@ -16,12 +16,7 @@ KEY = jax.random.key(11)
 ROUNDS = 6
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compile_without_optimising():
-    """These programs take longer to compile than to run."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("_compile_without_optimising")
 
 
 def keep_gain(state, taken):

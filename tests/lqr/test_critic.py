@@ -12,6 +12,7 @@ from mbpo.lqr import exact, optimum
 from mbpo.lqr.critic import backward_values, lstd, moments, regress
 from mbpo.lqr.objective import Objective
 
+pytestmark = pytest.mark.usefixtures("_compile_without_optimising")
 AVERAGE = [TWO, THREE]
 DISCOUNTED = [replace(TWO, discount=0.9), replace(SINGULAR, discount=0.8)]
 

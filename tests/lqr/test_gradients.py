@@ -22,6 +22,7 @@ from mbpo.lqr.model import LeastSquares, LinearModel
 from mbpo.lqr.objective import Objective
 from mbpo.lqr.policy import LinearGaussian
 
+pytestmark = pytest.mark.usefixtures("_compile_without_optimising")
 REPETITIONS, EPISODES, STEPS, BIAS = 48, 200, 10, 0.03
 FAST = random_system(2, 1, 0.5, 1)  # mixes within a few steps: the score's estimates are too noisy elsewhere
 SYSTEMS = {

@@ -12,6 +12,7 @@ from learning_cases import SINGULAR, THREE, TWO, gaussian, ring_of, scattered
 
 from mbpo.lqr.model import LeastSquares, contracts, least_squares, plausible_models, semidefinite
 
+pytestmark = pytest.mark.usefixtures("_compile_without_optimising")
 RIDGE = 1e-9
 
 

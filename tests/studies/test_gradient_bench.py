@@ -16,6 +16,7 @@ from mbpo.studies.gradients import bench, bench_setting, closed_forms
 from mbpo.studies.gradients.draws import Draws
 from mbpo.studies.gradients.sampling import sample
 
+pytestmark = pytest.mark.usefixtures("_compile_without_optimising")
 EPISODES = 4000
 SETTINGS = {
     "average": bench_setting(random_system(4, 2, 0.9, 21), steps=10),
