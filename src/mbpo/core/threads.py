@@ -40,11 +40,11 @@ def usable_cores() -> int:
 
 
 def unroll_random_numbers() -> None:
-    """The same random numbers from code that LLVM compiles three times as fast, and runs twice as fast, on a CPU.
+    """The same random numbers from code that runs faster on a CPU, and compiles sooner.
 
     JAX writes Threefry for CPUs as nested loops, for other devices as straight code. A program of the loop draws at
-    some thirty places, and the loops take a third of its compile time. Where JAX does not offer the straight code under
-    this name, its loops stay.
+    some thirty places (`benchmarks/compile_time.json` has what it gains). Where JAX does not offer the straight code
+    under this name, its loops stay.
     """
     with contextlib.suppress(ImportError, AttributeError):
         from jax._src.interpreters import mlir
