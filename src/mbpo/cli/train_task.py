@@ -118,10 +118,11 @@ class _Display:
             facts.append(f"excess cost {excess_text(record['exact'])}")
         if "model" in record:
             facts.append(f"model error {min(record['model']['holdout_error']):.3g}")
-        before, self._counted = self._counted, (time.monotonic(), record["updates"])
-        if before is not None:  # the first evaluation comes after what an earlier process did
-            seconds, updates = (now - then for now, then in zip(self._counted, before, strict=True))
-            facts.append(f"{updates / max(seconds, 1e-9):.0f} updates/s")
+        now, updates = time.monotonic(), record["updates"]
+        if self._counted is not None:  # the first evaluation comes after what an earlier process did
+            since, before = self._counted
+            facts.append(f"{(updates - before) / max(now - since, 1e-9):.0f} updates/s")
+        self._counted = now, updates
         return ", ".join(facts)
 
 
