@@ -98,6 +98,13 @@ def _row(case: Case, seed: int, train: bool) -> dict | None:
         "seconds": {**seconds, "total": round(sum(seconds.values()), 1)},
         "env_steps": [each["env_steps"] for each in records],
         "mean_return": [each["mean_return"] for each in records],
+        "seconds_each": {stage: [round(each.get(stage, 0.0), 2) for each in timings] for stage in stages},
+        "realised_ratio": [each["realised_ratio"] for each in records],
+        "rollout_length": [each.get("rollout_length") for each in records],
+        "fit_epochs": [each.get("model", {}).get("epochs") for each in records],
+        "exploitation_gap": [
+            each.get("diagnostics", {}).get("exploitation", {}).get("gap") for each in records
+        ],
         "excess_cost": [each["exact"]["excess_cost"] for each in records] if "exact" in records[-1] else None,
         "versions": config["versions"],
         "resumed": config.get("resumed", []),
