@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
@@ -23,18 +23,25 @@ class TaskSettings:
     The defaults are those that all tasks of Janner et al. 2019 share; steps are real steps, warm-up included.
     """
 
+    agent: str = _setting("sac", "what learns: sac, value-gradient, or module:function for one of your own")
     warmup_steps: int = _setting(5000, "real steps under uniformly random actions before anything is learned")
-    updates_per_step: int = _setting(20, "agent updates after each real step")
+    steps_per_round: int = _setting(1, "real steps under one policy, between fits and updates")
+    updates_per_step: int = _setting(20, "agent updates for each real step")
+    first_updates: int | None = _setting(None, "updates of the first round; none: as many as any other")
     real_ratio: float = _setting(0.05, "expected share of real transitions in a batch, 0 to 1")
     batch_size: int = _setting(256, "transitions of one agent update")
     model: str = _setting("ensemble", "what imagines: ensemble, none, or true (linear-quadratic tasks only)")
     refit_every: int = _setting(250, "real steps from one model fit to the next")
-    branches: int = _setting(100_000, "imagined branches after each model fit")
+    branches: int = _setting(100_000, "imagined branches after each model fit, or at each refreshment")
     length_first: int = _setting(1, "steps of a branch before length_start")
     length_last: int = _setting(1, "steps of a branch from length_end on; linear in between, rounded down")
     length_start: int = _setting(0, "real steps at which branches begin to grow")
     length_end: int = _setting(1, "real steps at which branches stop growing")
-    retain: int = _setting(1, "model fits whose imagined transitions are kept")
+    retain: int = _setting(1, "model fits (or refreshments) whose imagined transitions are kept")
+    refresh_every: int | None = _setting(
+        None, "updates from one refreshment of the imagined transitions to the next; none: after fits only"
+    )
+    restart_branches: bool = _setting(False, "a branch that ends goes on from another real state")
     agent_hidden: tuple[int, ...] = _setting((256, 256), "hidden widths of actor and critics")
     agent_learning_rate: float = _setting(3e-4, "Adam's step for actor, critics and temperature")
     discount: float = _setting(0.99, "discount of rewards")
@@ -42,18 +49,32 @@ class TaskSettings:
     target_entropy: float | None = _setting(
         None, "entropy the temperature aims at; none: minus the action size"
     )
+    first_temperature: float = _setting(1.0, "temperature before the first update")
     reward_scale: float | None = _setting(
         None, "factor on every reward the agent learns from; none: 1, or 1/J* on a linear-quadratic task"
     )
+    horizon: int = _setting(5, "value-gradient: model steps that each update differentiates through")
+    critics: int = _setting(3, "value-gradient: critics, of which a random two make a target")
     networks: int = _setting(7, "networks of the ensemble")
     elites: int = _setting(5, "networks that imagine: those with the smallest hold-out errors")
     model_hidden: tuple[int, ...] = _setting((200, 200, 200, 200), "hidden widths of the ensemble's networks")
     model_learning_rate: float = _setting(1e-3, "Adam's step for the ensemble")
     model_decay: float = _setting(
-        1.0, "factor on the published weight decays 2.5e-5, 5e-5, 7.5e-5, ..., 1e-4"
+        1.0, "factor on the published weight decays, 2.5e-5 to 1e-4, or decoupled 2.5e-4 to 1e-3"
     )
+    model_batch_size: int = _setting(256, "rows of one gradient step of each network")
     model_patience: int = _setting(5, "epochs without improvement after which a fit stops")
     model_epochs: int | None = _setting(None, "most epochs of one fit; none: no limit")
+    model_steps: int | None = _setting(None, "gradient steps of one fit; none: epochs, stopped early")
+    first_model_steps: int | None = _setting(None, "gradient steps of the first fit; none: as any other")
+    model_noise: str = _setting(
+        "heteroscedastic", "noise that depends on where one is, or homoscedastic: the same everywhere"
+    )
+    model_noise_rate: float = _setting(10.0, "factor on the learning rate of homoscedastic noise")
+    model_layer_norms: tuple[float, ...] = _setting((), "epsilon of a layer norm behind each hidden layer")
+    model_dropout: tuple[float, ...] = _setting(
+        (), "share of each hidden layer that a gradient step leaves out"
+    )
     normalise_targets: bool = _setting(False, "repair: standardise each model target by itself")
     predict_change: bool = _setting(
         True, "predict the change of the observation; false, a repair: the next one"
@@ -107,7 +128,47 @@ LINEAR_QUADRATIC: dict[str, Any] = {
     "evaluate_every": 500,
 }
 
+FAST: dict[str, Any] = {
+    "agent": "value-gradient",
+    "steps_per_round": 250,
+    "updates_per_step": 1,
+    "real_ratio": 0.0,
+    "refit_every": 250,
+    "branches": 256,
+    "length_first": 20,
+    "length_last": 20,
+    "retain": 10,
+    "refresh_every": 25,
+    "restart_branches": True,
+    "discount": 0.995,
+    "first_temperature": 0.1,
+    "networks": 5,
+    "elites": 4,
+    "model_hidden": (256, 256, 256),
+    "model_steps": 250,
+    "model_noise": "homoscedastic",
+    "model_layer_norms": (1.0, 0.1, 0.01),
+    "model_dropout": (0.0075, 0.005, 0.0025),
+    "normalise_targets": True,
+}
+"""One setting for all tasks; what follows the task's episode length is in `_fast`."""
+
+FAST_WARMUP = {"InvertedPendulum": 500, "InvertedDoublePendulum": 500}
+"""Warm-ups as published for the task; others follow its time limit."""
+
+GROUPS: dict[str, dict[str, Any]] = {
+    "published": {
+        "networks": 8,
+        "elites": 8,
+        "critics": 5,
+        "agent_hidden": (256, 256, 256),
+        "model_batch_size": 2048,
+    },
+}
+"""What `--set GROUP=true` sets at once: `published`, the sizes of networks and fits of Kubo, Parmas and Ishii 2025."""
+
 PRESETS = {
+    "fast": "value gradients through the model: minutes, not hours, with one setting for every task",
     "paper": "as published for the task (Janner et al. 2019 and its code); only for the paper's tasks",
     "default": "MBPO for any other task: the settings published tasks share; its own for linear-quadratic ones",
     "repaired": "the task's paper or default settings with both model repairs of arXiv 2510.01457",
@@ -120,6 +181,8 @@ def preset(name: str, environment_id: str) -> TaskSettings:
     if name not in PRESETS:
         raise InputError(f"unknown preset {name!r}, {did_you_mean(name, PRESETS)}")
     task = family(environment_id)
+    if name == "fast":
+        return _fast(environment_id)
     if name == "paper" and task not in PAPER:
         raise InputError(
             f"preset paper has no settings for {environment_id}, only for {', '.join(PAPER)}; use --preset default"
@@ -131,6 +194,47 @@ def preset(name: str, environment_id: str) -> TaskSettings:
     if name == "repaired":
         return dataclasses.replace(settings, normalise_targets=True, predict_change=False)
     return dataclasses.replace(settings, model="none", real_ratio=1.0) if name == "sac" else settings
+
+
+def _fast(environment_id: str) -> TaskSettings:
+    """`FAST`, with a warm-up of five episodes of the longest length, 500 to 5000 steps and whole rounds of them. The
+    first round makes one update for each of its steps and three gradient steps of the model for every five, but at
+    least five rounds' updates and three fits; evaluations come every fourth round, after a short warm-up every round.
+    """
+    block = int(FAST["steps_per_round"])
+    limit = time_limit(environment_id)
+    whole = 5000 if limit is None else min(max(5 * limit, 500), 5000)
+    warmup = FAST_WARMUP.get(family(environment_id), block * math.ceil(whole / block))
+    fits = max(math.ceil(0.6 * warmup / block), 3)
+    return dataclasses.replace(
+        TaskSettings(),
+        **FAST,
+        warmup_steps=warmup,
+        first_updates=max(warmup, 5 * block),
+        first_model_steps=fits * block,
+        evaluate_every=4 * block if warmup >= 2500 else block,
+    )
+
+
+def time_limit(environment_id: str) -> int | None:
+    """The most steps of an episode as registered; None where that is not known."""
+    if family(environment_id) == "LinearQuadratic":
+        return 200
+    import gymnasium
+
+    spec = gymnasium.registry.get(environment_id)
+    return None if spec is None else spec.max_episode_steps
+
+
+def settings_from(record: Mapping[str, Any]) -> TaskSettings:
+    """The settings that were written down as `record`; what an older version did not know has its default."""
+    known = get_type_hints(TaskSettings)
+    found = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in record.items()
+        if key in known
+    }
+    return dataclasses.replace(TaskSettings(), **found)
 
 
 def preferred(environment_id: str) -> str:
@@ -152,8 +256,11 @@ def override(settings: TaskSettings, changes: Sequence[str]) -> TaskSettings:
         key = key.strip()
         if not equals:
             raise InputError(f"--set {change}: expected key=value")
+        if key in GROUPS:
+            found |= GROUPS[key] if _parsed(key, text.strip(), bool) else {}
+            continue
         if key not in types:
-            raise InputError(f"--set {key}: unknown setting, {did_you_mean(key, types)}")
+            raise InputError(f"--set {key}: unknown setting, {did_you_mean(key, [*types, *GROUPS])}")
         found[key] = _parsed(key, text.strip(), types[key])
     return checked(dataclasses.replace(settings, **found))
 
@@ -195,6 +302,11 @@ def _widths(text: str) -> tuple[int, ...]:
     return tuple(_whole(each) for each in text.strip("()[] ").split(",") if each.strip())
 
 
+def _shares(text: str) -> tuple[float, ...]:
+    words = () if text == "none" else text.strip("()[] ").split(",")
+    return tuple(_number(each) for each in words if each.strip())
+
+
 _READERS: dict[Any, tuple[str, Any]] = {
     int: ("a whole number", _whole),
     float: ("a finite number", _number),
@@ -203,16 +315,19 @@ _READERS: dict[Any, tuple[str, Any]] = {
     int | None: ("a whole number or none", lambda text: None if text == "none" else _whole(text)),
     float | None: ("a finite number or none", lambda text: None if text == "none" else _number(text)),
     tuple[int, ...]: ("whole numbers with commas between", _widths),
+    tuple[float, ...]: ("numbers with commas between, or none", _shares),
 }
 
 LARGEST = 2**31 - 1
 AT_LEAST_ONE = (
-    "updates_per_step", "batch_size", "refit_every", "branches", "length_first", "length_last", "retain", "networks",
-    "elites", "model_patience", "evaluate_every", "evaluation_episodes",
+    "steps_per_round", "updates_per_step", "batch_size", "refit_every", "branches", "length_first", "length_last",
+    "retain", "critics", "networks", "elites", "model_batch_size", "model_patience", "evaluate_every",
+    "evaluation_episodes",
 )  # fmt: skip
-POSITIVE = ("agent_learning_rate", "model_learning_rate")
+POSITIVE = ("agent_learning_rate", "model_learning_rate", "first_temperature", "model_noise_rate")
 SHARES = ("real_ratio", "discount", "target_rate")
 MODELS = ("ensemble", "none", "true")
+NOISES = ("heteroscedastic", "homoscedastic")
 FEWEST_WARMUP = 10  # real rows: below this the hold-out of the first fit would be empty
 
 
@@ -249,9 +364,62 @@ def checked(settings: TaskSettings) -> TaskSettings:
     )
     _require(settings.length_start >= 0, settings, "length_start", "at least 0")
     _require(settings.length_end > settings.length_start, settings, "length_end", "a step after length_start")
+    _require(settings.horizon >= 0, settings, "horizon", "at least 0")
+    for key in ("first_updates", "model_steps", "first_model_steps", "refresh_every"):
+        value = getattr(settings, key)
+        _require(value is None or value >= 1, settings, key, "at least 1, or none")
+    _check_rounds(settings)
+    for key in ("model_layer_norms", "model_dropout"):
+        given, layers = getattr(settings, key), len(settings.model_hidden)
+        most = 1.0 if key == "model_dropout" else math.inf
+        fits = len(given) in (0, layers) and all(0 <= each < most for each in given)
+        _require(fits, settings, key, f"none, or a number from 0 for each of {layers} hidden layers")
+    _require(
+        settings.model_steps is not None or not any(settings.model_dropout),
+        settings,
+        "model_dropout",
+        "none where model_steps is none",
+    )
+    if settings.model_noise not in NOISES:
+        raise InputError(
+            f"model_noise: unknown {settings.model_noise!r}, {did_you_mean(settings.model_noise, NOISES)}"
+        )
     if settings.model not in MODELS:
         raise InputError(f"model: unknown {settings.model!r}, {did_you_mean(settings.model, MODELS)}")
     return settings
+
+
+def _check_rounds(settings: TaskSettings) -> None:
+    """What is counted in rounds, or in groups of updates, must come out whole."""
+    block, updates = settings.steps_per_round, settings.steps_per_round * settings.updates_per_step
+    _require(
+        settings.refit_every % block == 0,
+        settings,
+        "refit_every",
+        f"a multiple of steps_per_round ({block})",
+    )
+    every = settings.refresh_every
+    _require(
+        every is None or updates % every == 0,
+        settings,
+        "refresh_every",
+        f"a divisor of the {updates} updates of a round",
+    )
+    first = settings.first_updates
+    _require(
+        first is None or first % updates == 0,
+        settings,
+        "first_updates",
+        f"a multiple of the {updates} updates of a round",
+    )
+    steps, first = settings.model_steps, settings.first_model_steps
+    if first is not None:
+        _require(
+            steps is not None and first % steps == 0,
+            settings,
+            "first_model_steps",
+            "none where model_steps is none" if steps is None else f"a multiple of model_steps ({steps})",
+        )
 
 
 def _require(holds: bool, settings: TaskSettings, key: str, expected: str) -> None:

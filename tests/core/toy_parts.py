@@ -105,6 +105,12 @@ class ToyAgent(Agent):
         info = (experience.transitions, experience.valid, noise)
         return state._replace(gain=state.gain + change), info
 
+    def policy(self, state):
+        return state.gain
+
+    def mean_action(self, policy, observation):
+        return policy[None] * observation
+
     def retreat(self, state):
         return ToyPolicy(jnp.full((2,), self.start), state.retreats + 1)
 

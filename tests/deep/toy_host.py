@@ -60,6 +60,12 @@ class Counting(Agent):
         del key
         return state + 1, (experience.transitions, experience.valid)
 
+    def policy(self, state):
+        return state
+
+    def mean_action(self, policy, observation):
+        return jnp.zeros((observation.shape[0], 1), jnp.float32)
+
     def retreat(self, state):
         return state
 

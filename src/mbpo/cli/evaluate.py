@@ -55,7 +55,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
     }
     task = environment.gym.unwrapped
     if isinstance(task, LinearQuadraticTask):
-        result["exact"] = exact_excess(task, trained.actor, args.seed)
+        result["exact"] = exact_excess(task, trained.agent, trained.learned, args.seed)
     if args.json:
         print_json(result)
         return

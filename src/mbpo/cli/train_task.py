@@ -49,10 +49,17 @@ def folder_for(request: TaskRequest) -> str:
 
 def train_with_display(request: TaskRequest, folder: str, command: list[str]) -> dict[str, Any]:
     """Train with a live display on standard error; returns the result."""
-    from mbpo.core.threads import keep_compiled_programs, prefer_threads, usable_cores
+    from mbpo.core.threads import (
+        keep_compiled_programs,
+        prefer_threads,
+        products_in_parallel,
+        usable_cores,
+    )
     from mbpo.runs.task_folder import kept_threads
 
     prefer_threads(kept_threads(Path(folder)) or str(usable_cores()))  # a thread a core is fastest
+    if request.settings.steps_per_round > 1:  # long programs of many products
+        products_in_parallel()
     _say_which_task(request)
     from mbpo.runs.task_run import train_task
 

@@ -53,7 +53,7 @@ class RunState(NamedTuple):
 
 class RoundInfo(NamedTuple):
     """What one round is logged by: clock after the round, real steps cut off, mean realised real share of the
-    batches, imagined transitions held, the agent's own info of the last update, and what `watch` saw."""
+    (last) batches, imagined transitions held, the agent's own info of the last update, and what `watch` saw."""
 
     clock: Clock
     cuts: Int[Array, ""]
@@ -78,7 +78,7 @@ def start_from(parts: Parts, plan: Plan, world: Any, example: Transition, key: P
     branches = batches.branches if isinstance(batches, Replay) else None
     remembers = parts.model is not None or isinstance(batches, Replay)
     return RunState(
-        clock=Clock(jnp.int32(0), jnp.int32(0), jnp.int32(0)),
+        clock=Clock(jnp.int32(0), jnp.int32(0), jnp.int32(0), jnp.int32(0)),
         world=world,
         real=empty(example, plan.total_env_steps if remembers else 1),
         model=None if parts.model is None else parts.model.init(model_key),
@@ -146,12 +146,18 @@ def fitted(parts: Parts, state: RunState) -> FittedModel | None:
 def branch(parts: Parts, branches: Branches, state: RunState, key: PRNGKeyArray) -> RunState:
     """Imagined <- branches of the current length from real states."""
     start_key, rollout_key = jax.random.split(key)
-    start = sample(state.real, branches.count, start_key).observation
+    draws = 1 + branches.longest if branches.restart else 1
+    drawn = sample(state.real, draws * branches.count, start_key).observation
+    start, fresh = drawn[: branches.count], None
+    if branches.restart:
+        fresh = drawn[branches.count :].reshape(branches.longest, branches.count, -1)
     length = jnp.clip(branches.length(state.clock.env_steps).astype(jnp.int32), 1, branches.longest)
     model = fitted(parts, state)
     assert model is not None, "a plan with branches needs a model"
     acting = parts.agent.acting(state.policy, branches.count, jax.random.fold_in(rollout_key, 0))
-    steps, valid = imagine(model, parts.agent, acting, start, branches.longest, length, rollout_key)
+    steps, valid = imagine(
+        model, parts.agent, acting, start, branches.longest, length, rollout_key, fresh=fresh
+    )
     rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps)
     kept = branches.count * length * branches.retain if branches.varies else None
     return state._replace(imagined=add(state.imagined, rows, valid.reshape(-1), kept))
@@ -166,21 +172,48 @@ def improve(
     """
     model = fitted(parts, state)
 
-    def update(policy: Any, key: PRNGKeyArray) -> tuple[Any, tuple[Float[Array, ""], Any]]:
+    def update(state: RunState, key: PRNGKeyArray) -> tuple[RunState, tuple[Float[Array, ""], Any]]:
         batch_key, update_key = jax.random.split(key)
-        transitions, valid, acting, share = _batch(
-            parts, plan.batches, state._replace(policy=policy), taken, batch_key
-        )
+        transitions, valid, acting, share = _batch(parts, plan.batches, state, taken, batch_key)
         experience = Experience(transitions, valid, model, acting)
-        policy, info = parts.agent.update(policy, experience, update_key)
-        return policy, (share, info)
+        policy, info = parts.agent.update(state.policy, experience, update_key)
+        return state._replace(policy=policy), (share, info)
 
-    policy, (shares, infos) = jax.lax.scan(
-        update, state.policy, jax.random.split(key, plan.updates_per_round)
-    )
+    def updates(state: RunState, count: int, key: PRNGKeyArray) -> tuple[RunState, Any]:
+        return _scanned(update, state, ("policy",), jax.random.split(key, count))
+
+    def refreshed(state: RunState, key: PRNGKeyArray) -> tuple[RunState, Any]:
+        assert isinstance(plan.batches, Replay)
+        assert plan.batches.branches is not None
+        branch_key, update_key = jax.random.split(key)
+        state = branch(parts, plan.batches.branches, state, branch_key)
+        return updates(state, plan.batches.branches.refresh_every or 1, update_key)
+
+    if plan.refresh_every is None:
+        state, (shares, infos) = updates(state, plan.updates_per_round, key)
+        last = jax.tree.map(lambda leaf: leaf[-1], infos)
+    else:
+        keys = jax.random.split(key, plan.updates_per_round // plan.refresh_every)
+        state, (shares, infos) = _scanned(refreshed, state, ("policy", "imagined"), keys)
+        last = jax.tree.map(lambda leaf: leaf[-1, -1], infos)
     clock = state.clock._replace(updates=state.clock.updates + plan.updates_per_round)
-    last = jax.tree.map(lambda leaf: leaf[-1], infos)
-    return state._replace(clock=clock, policy=policy), jnp.mean(shares), last
+    return state._replace(clock=clock), jnp.mean(shares), last
+
+
+def _scanned(
+    step: Callable[[RunState, PRNGKeyArray], tuple[RunState, Any]],
+    state: RunState,
+    changing: tuple[str, ...],
+    keys: PRNGKeyArray,
+) -> tuple[RunState, Any]:
+    """`step` after `step`, where only the fields `changing` of the state change: a loop copies what it carries."""
+
+    def carried(values: tuple[Any, ...], key: PRNGKeyArray) -> tuple[tuple[Any, ...], Any]:
+        after, found = step(state._replace(**dict(zip(changing, values, strict=True))), key)
+        return tuple(getattr(after, name) for name in changing), found
+
+    values, found = jax.lax.scan(carried, tuple(getattr(state, name) for name in changing), keys)
+    return state._replace(**dict(zip(changing, values, strict=True))), found
 
 
 def _batch(
@@ -227,25 +260,39 @@ def round_keys(key: PRNGKeyArray, number: Int[Array, ""]) -> PRNGKeyArray:
     return jax.vmap(lambda stage: jax.random.fold_in(own, stage))(jnp.arange(WARM_UP))
 
 
+def piece_keys(key: PRNGKeyArray, count: int) -> list[PRNGKeyArray]:
+    """Keys of a stage that is done `count` times over in a round."""
+    return [key] if count == 1 else list(jax.random.split(key, count))
+
+
+def refresh(parts: Parts, plan: Plan, state: RunState, fits: int, stage: PRNGKeyArray) -> RunState:
+    """Model <- `fits` fits; the agent looks at the data; imagined <- branches, unless updates refresh them."""
+    for fit_key in piece_keys(stage[FIT], fits):
+        state = refit(parts, state, fit_key)
+    clock = state.clock._replace(fits=state.clock.fits + fits)
+    state = state._replace(clock=clock, policy=parts.agent.refresh(state.policy, state.real))
+    batches = plan.batches
+    if isinstance(batches, Replay) and batches.branches is not None and plan.refresh_every is None:
+        state = branch(parts, batches.branches, state, stage[IMAGINE])
+    return state
+
+
 def one_round(
-    parts: Parts, plan: Plan, state: RunState, key: PRNGKeyArray, watch: Watch
+    parts: Parts, plan: Plan, state: RunState, key: PRNGKeyArray, watch: Watch, first: bool = False
 ) -> tuple[RunState, RoundInfo]:
-    """Act, fit, imagine, improve, once."""
+    """Act, fit, imagine, improve, once; the `first` round fits and improves as often as the plan says."""
     state = state._replace(clock=state.clock._replace(rounds=state.clock.rounds + 1))
     stage = round_keys(key, state.clock.rounds)
     state, taken = gather(parts, plan, state, plan.steps_per_round, stage[ACT])
-
-    def refreshed(state: RunState) -> RunState:
-        state = refit(parts, state, stage[FIT])
-        if isinstance(plan.batches, Replay) and plan.batches.branches is not None:
-            state = branch(parts, plan.batches.branches, state, stage[IMAGINE])
-        return state
-
-    if plan.refit_every == 1:
-        state = refreshed(state)
+    if plan.refit_every == 1 or first:
+        state = refresh(parts, plan, state, plan.first_fits if first else 1, stage)
     else:
-        state = jax.lax.cond(plan.refit_due(state.clock.rounds), refreshed, lambda state: state, state)
-    state, share, update = improve(parts, plan, state, taken, stage[IMPROVE])
+        due = plan.refit_due(state.clock.rounds)
+        state = jax.lax.cond(due, lambda s: refresh(parts, plan, s, 1, stage), lambda s: s, state)
+    *early, last = piece_keys(stage[IMPROVE], plan.first_improves if first else 1)
+    for improve_key in early:
+        state, _, _ = improve(parts, plan, state, taken, improve_key)
+    state, share, update = improve(parts, plan, state, taken, last)
     return state, RoundInfo(state.clock, taken.cuts, share, state.imagined.size, update, watch(state, taken))
 
 
@@ -259,7 +306,14 @@ def mbpo(parts: Parts, plan: Plan, key: PRNGKeyArray, watch: Watch) -> tuple[Run
     warmup_key = jax.random.fold_in(jax.random.fold_in(key, state.clock.rounds), WARM_UP)
     state, taken = gather(parts, plan, state, plan.warmup_steps, warmup_key)
     start = watch(state, taken)
+    first = None
+    if max(plan.first_fits, plan.first_improves) > 1:
+        state, first = one_round(parts, plan, state, key, watch, first=True)
     state, infos = jax.lax.scan(
-        lambda state, _: one_round(parts, plan, state, key, watch), state, length=plan.rounds
+        lambda state, _: one_round(parts, plan, state, key, watch),
+        state,
+        length=plan.rounds - (first is not None),
     )
+    if first is not None:
+        infos = jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), first, infos)
     return state, start, infos

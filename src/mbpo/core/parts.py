@@ -7,9 +7,12 @@ part runs under `jit`, `scan` and `vmap`. Every function that takes `key` consum
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
@@ -72,6 +75,14 @@ class HostEnvironment(abc.ABC):
         """Apply `action` `[m]`."""
 
 
+class Followed(NamedTuple):
+    """One differentiable imagined step: next observations, expected rewards, and which rows ended (a constant)."""
+
+    observation: Float[Array, "B n"]
+    reward: Float[Array, "B"]
+    terminal: Bool[Array, "B"]
+
+
 class Model(eqx.Module):
     """A world learned from real data, in which steps are free."""
 
@@ -89,6 +100,20 @@ class Model(eqx.Module):
     ) -> tuple[Transition, Bool[Array, "B"]]:
         """Imagined transitions, one for each of the `keys` `[B]`, and which of them may be kept."""
 
+    def follow(
+        self, state: Any, observation: Float[Array, "B n"], action: Float[Array, "B m"], key: PRNGKeyArray
+    ) -> Followed:
+        """One imagined step that can be differentiated with respect to observation and action, its noise
+        reparametrised; optional, a model without it raises TypeError."""
+        raise TypeError(
+            f"{type(self).__name__} cannot be differentiated, expected a model with a method `follow`"
+        )
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether the model has a `follow` of its own."""
+        return type(self).follow is not Model.follow
+
 
 class FittedModel(NamedTuple):
     """A model part with its state: what an agent that learns through the model is handed."""
@@ -102,9 +127,31 @@ class FittedModel(NamedTuple):
         """Imagined transitions, one for each of the `keys` `[B]`, and which of them may be kept."""
         return self.part.step(self.state, observation, action, keys)
 
+    def follow(
+        self, observation: Float[Array, "B n"], action: Float[Array, "B m"], key: PRNGKeyArray
+    ) -> Followed:
+        """One imagined step that can be differentiated; see `Model.follow`."""
+        return self.part.follow(self.state, observation, action, key)
+
+
+class Estimand(NamedTuple):
+    """What an agent's values estimate: sum_t discount^t (reward_scale r_t + bonus_t), bonus from `Agent.sample`."""
+
+    discount: float
+    reward_scale: float = 1.0
+
+
+HostPolicy = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+"""(observation `[n]`, standard normal noise `[m]`, or None for the mean action) -> action `[m]`, in NumPy"""
+
 
 class Agent(eqx.Module):
-    """A policy and the way it improves."""
+    """A policy and the way it improves.
+
+    `init`, `acting`, `act`, `act_imagined`, `update` and `retreat` are what the loop needs; `policy` and `mean_action`
+    let a run save, load and evaluate what was learned. The rest is optional: `value` and `sample` with `estimand` are
+    what diagnostics compare with real returns, `refresh` looks at the data of a new fit, `on_host` acts without JAX.
+    """
 
     @abc.abstractmethod
     def init(self, key: PRNGKeyArray) -> Any:
@@ -131,3 +178,44 @@ class Agent(eqx.Module):
     @abc.abstractmethod
     def retreat(self, state: Any) -> Any:
         """The agent after the real world had to be cut off under its policy: back to a policy that held."""
+
+    @abc.abstractmethod
+    def policy(self, state: Any) -> Any:
+        """What of `state` is saved as the policy, a pytree of arrays shaped like one element of `acting`, so that `act`
+        explores with it too."""
+
+    @abc.abstractmethod
+    def mean_action(self, policy: Any, observation: Float[Array, "B n"]) -> Float[Array, "B m"]:
+        """Actions without exploration: how a policy is evaluated and used."""
+
+    def value(
+        self, state: Any, observation: Float[Array, "B n"], action: Float[Array, "B m"]
+    ) -> Float[Array, "B"] | None:
+        """What the agent expects of `action` in `observation`, in the sense of `estimand`; None where it does not
+        estimate values."""
+        del state, observation, action
+        return None
+
+    def sample(
+        self, state: Any, observation: Float[Array, "B n"], key: PRNGKeyArray
+    ) -> tuple[Float[Array, "B m"], Float[Array, "B"]]:
+        """Exploring actions, and what `value` counts for each beside its reward, such as -temperature log pi."""
+        count = observation.shape[0]
+        one = jax.tree.map(lambda leaf: leaf[0], self.acting(state, 1, jax.random.fold_in(key, 0)))
+        keys = jax.random.split(jax.random.fold_in(key, 1), count)
+        action = jax.vmap(self.act, (None, 0, 0))(one, observation, keys)
+        return action, jnp.zeros(count, action.dtype)
+
+    def estimand(self) -> Estimand:
+        """What `value` estimates."""
+        return Estimand(0.99)
+
+    def refresh(self, state: Any, real: Ring) -> Any:
+        """The agent when the model has just been fitted to `real`."""
+        del real
+        return state
+
+    def on_host(self, policy: Any) -> HostPolicy | None:
+        """The exploring policy as a NumPy function, for worlds outside JAX; None: it is acted by `act`."""
+        del policy
+        return None

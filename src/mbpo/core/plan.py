@@ -17,13 +17,19 @@ from mbpo.core.schedule import Linear
 class Branches(eqx.Module):
     """Imagined k-step branches from real states: `count` of them after each model fit, each `length` steps long
     (rounded down, at most `longest`). As many transitions are kept as `retain` fits imagine, at the present length if
-    it `varies`, else at the longest."""
+    it `varies`, else at the longest.
+
+    `refresh_every`: instead of after a fit, anew before every so many updates, under the policy as it then is.
+    `restart`: a branch that ends goes on from another real state, so that all of them stay `length` steps long.
+    """
 
     length: Linear
     count: int = eqx.field(static=True)
     longest: int = eqx.field(static=True)
     retain: int = eqx.field(static=True, default=1)
     varies: bool = eqx.field(static=True, default=False)
+    refresh_every: int | None = eqx.field(static=True, default=None)
+    restart: bool = eqx.field(static=True, default=False)
 
     @property
     def capacity(self) -> int:
@@ -57,7 +63,11 @@ class OnPolicy(eqx.Module):
 
 class Plan(eqx.Module):
     """`warmup_steps` real steps, then `rounds` of `steps_per_round` real steps and `updates_per_round` updates; the
-    model is refitted, and branches imagined, in the first round and every `refit_every` rounds from there."""
+    model is refitted, and branches imagined, in the first round and every `refit_every` rounds from there.
+
+    The data of the warm-up are new to model and agent, so the first round may fit and improve several times over:
+    `first_fits` fits and `first_improves` times the updates.
+    """
 
     batches: Replay | OnPolicy
     warmup_steps: int = eqx.field(static=True)
@@ -65,13 +75,34 @@ class Plan(eqx.Module):
     steps_per_round: int = eqx.field(static=True)
     updates_per_round: int = eqx.field(static=True)
     refit_every: int = eqx.field(static=True, default=1)
+    first_fits: int = eqx.field(static=True, default=1)
+    first_improves: int = eqx.field(static=True, default=1)
 
     @property
     def total_env_steps(self) -> int:
         """Real transitions of the whole run, warm-up included."""
-        return self.warmup_steps + self.rounds * self.steps_per_round
+        return self.env_steps_after(self.rounds)
 
-    def refit_due(self, rounds: Int[Array, ""]) -> Bool[Array, ""]:
+    @property
+    def refresh_every(self) -> int | None:
+        """Updates from one refreshment of imagined transitions to the next; None where only fits refresh them."""
+        batches = self.batches
+        branches = batches.branches if isinstance(batches, Replay) else None
+        return None if branches is None else branches.refresh_every
+
+    def env_steps_after(self, rounds: int) -> int:
+        """Real steps when so many rounds are complete."""
+        return self.warmup_steps + rounds * self.steps_per_round
+
+    def fits_after(self, rounds: int) -> int:
+        """Model fits when so many rounds are complete."""
+        return self.first_fits + (rounds - 1) // self.refit_every if rounds > 0 else 0
+
+    def updates_after(self, rounds: int) -> int:
+        """Agent updates when so many rounds are complete."""
+        return (self.first_improves + rounds - 1) * self.updates_per_round if rounds > 0 else 0
+
+    def refit_due(self, rounds: Int[Array, ""] | int) -> Bool[Array, ""] | bool:
         """Whether the round that makes it `rounds` rounds begins with a refit."""
         return (rounds - 1) % self.refit_every == 0
 
@@ -82,10 +113,18 @@ class Plan(eqx.Module):
             self.steps_per_round,
             self.updates_per_round,
             self.refit_every,
+            self.first_fits,
+            self.first_improves,
         )
         if min(counts) < 1:
             raise ValueError(
                 "a plan needs a warm-up, rounds, real steps, updates and refits: one of each or more"
+            )
+        every = self.refresh_every
+        if every is not None and (every < 1 or self.updates_per_round % every != 0):
+            raise ValueError(
+                f"the updates of a round come in groups of refresh_every: {self.updates_per_round} is not a multiple "
+                f"of {every}"
             )
         batches = self.batches
         if not isinstance(batches, OnPolicy) or batches.imagined:

@@ -83,39 +83,45 @@ def imagine(
     length: Int[Array, ""] | None,
     key: PRNGKeyArray,
     twins: bool = False,
+    fresh: Float[Array, "T B n"] | None = None,
 ) -> tuple[Transition, Bool[Array, "B T"]]:
     """Branches of up to `steps` imagined steps from `start`, `[B, T]`; a branch stops after `length` steps
     (default: all), at a terminal state, or at its first invalid step. What follows is padding, marked not valid.
 
-    acting: leading axis B, or 1 where all branches share it; `twins`: branches 2j and 2j + 1 share their noise.
+    acting: leading axis B, or 1 where all branches share it; `twins`: branches 2j and 2j + 1 share their noise;
+    fresh: where a branch goes on from when step t ends it, so that none stops.
     """
     count = start.shape[0]
     shared = jax.tree.leaves(acting)[0].shape[0] == 1
     acting = jax.tree.map(lambda leaf: leaf[0], acting) if shared else acting
     choose = jax.vmap(agent.act_imagined, (None if shared else 0, 0, 0))
 
-    def advance(carry, key):
+    def advance(carry, inputs):
         observation, alive = carry
+        key, again = inputs
         keys = jax.random.split(key, (2, count // 2 if twins else count))
         action_keys, step_keys = jnp.repeat(keys, 2, axis=1) if twins else keys
         action = choose(acting, observation, action_keys)
         transition, valid = model.step(observation, action, step_keys)
         keep = alive & valid
         following = jnp.where(keep[:, None], transition.next_observation, observation)
-        return (following, keep & ~transition.terminal), (transition, keep)
+        goes_on = keep & ~transition.terminal
+        if again is not None:
+            return (jnp.where(goes_on[:, None], following, again), alive), (transition, keep)
+        return (following, goes_on), (transition, keep)
 
     def advance_if_due(carry, inputs):
-        key, step = inputs
+        step, *given = inputs
         if length is None:
-            return advance(carry, key)
+            return advance(carry, given)
         padding = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(advance, carry, key)[1]
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(advance, carry, given)[1]
         )
-        return jax.lax.cond(step < length, advance, lambda carry, key: (carry, padding), carry, key)
+        return jax.lax.cond(step < length, advance, lambda carry, given: (carry, padding), carry, given)
 
     keys = jax.random.split(key, steps)
     alive = jnp.ones(count, bool)
     counter = jnp.arange(steps, dtype=jnp.int32)
-    _, (transitions, valid) = jax.lax.scan(advance_if_due, (start, alive), (keys, counter))
+    _, (transitions, valid) = jax.lax.scan(advance_if_due, (start, alive), (counter, keys, fresh))
     by_branch = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), transitions)
     return by_branch, jnp.swapaxes(valid, 0, 1)

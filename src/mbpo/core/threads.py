@@ -14,7 +14,7 @@ from importlib.metadata import version
 
 THREADS = "PJRT_NPROC"
 WORKERS = 16
-EMITTERS, KNOWN_JAXLIB = "xla_cpu_use_fusion_emitters", "0.10."
+EMITTERS, PRODUCTS, KNOWN_JAXLIB = "xla_cpu_use_fusion_emitters", "xla_cpu_multi_thread_eigen", "0.10."
 
 
 _chosen: str | None = None  # what was set here, which is not the user's
@@ -60,9 +60,19 @@ def compile_sooner() -> None:
 
     An XLA that does not know a flag ends the process, so only versions known to know it are asked.
     """
+    _add_flag(EMITTERS, "false")
+
+
+def products_in_parallel() -> None:
+    """Run matrix products beside each other, each on one thread, instead of each on all of them; for a process that is
+    ours and whose programs have many of a middling size that do not wait for each other (`benchmarks/speed.py`)."""
+    _add_flag(PRODUCTS, "false")
+
+
+def _add_flag(name: str, value: str) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
-    if version("jaxlib").startswith(KNOWN_JAXLIB) and EMITTERS not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --{EMITTERS}=false".strip()
+    if version("jaxlib").startswith(KNOWN_JAXLIB) and name not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --{name}={value}".strip()
 
 
 def use_all_cores() -> None:

@@ -45,3 +45,4 @@ class Clock(NamedTuple):
     rounds: Int[Array, ""]
     env_steps: Int[Array, ""]
     updates: Int[Array, ""]
+    fits: Int[Array, ""]

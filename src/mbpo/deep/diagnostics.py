@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 import jax
 
 from mbpo.core.buffer import Ring
-from mbpo.core.parts import FittedModel, HostEnvironment
+from mbpo.core.parts import Agent, FittedModel, HostEnvironment
 from mbpo.deep.ensemble import Ensemble
 from mbpo.deep.model_error import calibration, errors_by_depth
 from mbpo.deep.recorded import STREAM, Recorded, gather
-from mbpo.deep.sac import SACState, SoftActorCritic
 from mbpo.deep.value_error import critic_bias_in_imagination, critic_bias_in_reality, exploitation
 
 
@@ -43,8 +42,8 @@ EXTENT = Extent()
 def diagnose(
     environment: HostEnvironment,
     model: FittedModel | None,
-    agent: SoftActorCritic,
-    policy: SACState,
+    agent: Agent,
+    policy: Any,
     imagined: Ring | None,
     seed: int,
     extent: Extent = EXTENT,
@@ -62,8 +61,8 @@ def examine(
     exploring: Recorded,
     steady: Recorded,
     model: FittedModel | None,
-    agent: SoftActorCritic,
-    policy: SACState,
+    agent: Agent,
+    policy: Any,
     imagined: Ring | None,
     seed: int,
     extent: Extent = EXTENT,
@@ -85,7 +84,9 @@ def examine(
     found["model_error"] = errors_by_depth(model, exploring, extent.depth, extent.depth_starts, keys[1])
     if isinstance(model.part, Ensemble):
         found["calibration"] = calibration(model.part, model.state, exploring, extent.calibration_rows)
-    found["exploitation"] = exploitation(model, policy, steady, extent.horizon, extent.gap_starts, keys[2])
+    found["exploitation"] = exploitation(
+        model, agent, policy, steady, extent.horizon, extent.gap_starts, keys[2]
+    )
     if imagined is not None:
         rows, tail, most = extent.imagined_rows, extent.tail, extent.most_steps
         found["critic_imagined"] = critic_bias_in_imagination(

@@ -105,7 +105,8 @@ def _shuffled(capacity: int, size: Int[Array, ""], key: PRNGKeyArray) -> Int[Arr
     return jnp.argsort(weight + 2.0 * (jnp.arange(capacity) >= size).astype(jnp.float32)).astype(jnp.int32)
 
 
-def _raw(part: Ensemble, real: Ring) -> tuple[Array, Array]:
+def raw(part: Ensemble, real: Ring) -> tuple[Array, Array]:
+    """Inputs [observation, action] and targets [reward, (change of the) observation] of every place of the ring."""
     rows = real.data
     following = rows.next_observation - rows.observation if part.predict_change else rows.next_observation
     inputs = jnp.concatenate([rows.observation, rows.action], axis=1)
@@ -116,7 +117,7 @@ def _standardise(part: Ensemble, state: EnsembleState, real: Ring, split: Split)
     """Mean and standard deviation of the training rows."""
     rank = jnp.zeros(real.capacity, jnp.int32).at[split.order].set(jnp.arange(real.capacity, dtype=jnp.int32))
     chosen = (held(real) & (rank >= split.holdout)).astype(jnp.float32)
-    inputs, targets = (_moments(each, chosen) for each in _raw(part, real))
+    inputs, targets = (_moments(each, chosen) for each in raw(part, real))
     affine = type(state.inputs)
     changed = state._replace(inputs=affine(*inputs))
     return changed._replace(targets=affine(*targets)) if part.normalise_targets else changed
@@ -131,7 +132,7 @@ def _moments(rows: Float[Array, "C d"], weight: Float[Array, "C"]) -> tuple[Arra
 
 
 def _table(part: Ensemble, state: EnsembleState, real: Ring) -> Table:
-    inputs, targets = _raw(part, real)
+    inputs, targets = raw(part, real)
     return Table(
         (inputs - state.inputs.mean[None]) / state.inputs.scale[None],
         (targets - state.targets.mean[None]) / state.targets.scale[None],
@@ -176,12 +177,24 @@ def loss(part: Ensemble, heads: Heads, rows: Table, weight: Float[Array, "B"]) -
     share = (weight / jnp.maximum(jnp.sum(weight), 1.0))[None, :, None]
     fit = ((mean - rows.targets) ** 2 * jnp.exp(-log_variance) + log_variance) * share
     total = jnp.sum(fit) / part.target_size
-    total += 0.01 * jnp.sum(heads.max_log_variance - heads.min_log_variance)
+    total = total + loss_of_bounds(heads)
     for decay, layer in zip(part.decays, heads.layers, strict=True):
         total += 0.5 * decay * jnp.sum(layer.weight**2)
     if part.learns_termination:
-        total += jnp.sum(optax.sigmoid_binary_cross_entropy(logit[..., 0], rows.terminal) * share[..., 0])
+        total += jnp.sum(loss_of_termination(logit, rows.terminal) * share[..., 0])
     return total
+
+
+def loss_of_bounds(heads: Heads) -> Float[Array, ""]:
+    """0.01 of the sum of the distances between the learned bounds, 0 where there are none."""
+    if heads.max_log_variance is None or heads.min_log_variance is None:
+        return jnp.float32(0)
+    return 0.01 * jnp.sum(heads.max_log_variance - heads.min_log_variance)
+
+
+def loss_of_termination(logit: Float[Array, "E B 1"], terminal: Float[Array, "E B"]) -> Float[Array, "E B"]:
+    """Cross-entropy of the learned probability that nothing follows."""
+    return optax.sigmoid_binary_cross_entropy(logit[..., 0], terminal)
 
 
 def holdout_error(part: Ensemble, heads: Heads, table: Table, split: Split) -> Float[Array, "E"]:

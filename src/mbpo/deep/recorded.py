@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mbpo.core.parts import Agent, HostEnvironment
 from mbpo.core.types import Transition
-from mbpo.deep.sac import mean_action
 
 STREAM = 1_880_011_003  # keeps these seeds and keys apart from those of training and of evaluation
 
@@ -60,7 +59,7 @@ def gather(
     seed: int,
     noise: bool = True,
 ) -> Recorded:
-    """Episodes of the exploring policy, or without `noise` of SAC's mean policy, each to its end or `longest` steps.
+    """Episodes of the exploring policy, or without `noise` of the mean policy, each to its end or `longest` steps.
 
     Starts and noise depend on nothing but `seed` and the number of the episode. Raises ValueError unless at least one
     step is asked for.
@@ -72,13 +71,12 @@ def gather(
     recorded = _blank(environment, episodes, longest)
     key = jax.random.fold_in(jax.random.key(seed), STREAM)
     for number in range(episodes):
-        episode_key = jax.random.fold_in(key, number)
-        acting = agent.acting(policy_state, 1, episode_key)
-        acting = jax.tree.map(lambda leaf: leaf[0], acting)
+        shape = (longest, environment.action_size)
+        choose = _chooser(agent, policy_state, shape, jax.random.fold_in(key, number), noise)
         words = np.random.SeedSequence([STREAM, seed, number]).generate_state(1)
         observation = environment.reset(int(words[0] >> 1))
         for time in range(longest):
-            action = np.asarray(_action(agent, acting, observation, episode_key, np.int32(time), noise))
+            action = choose(time, observation)
             step = environment.step(action)
             cut = step.truncated or (time + 1 == longest and not step.terminal)
             row = (observation, action, step.reward, step.observation, step.terminal, cut)
@@ -90,6 +88,21 @@ def gather(
     return recorded
 
 
+def _chooser(
+    agent: Agent, policy_state: Any, shape: tuple[int, int], key: PRNGKeyArray, noise: bool
+) -> Callable[[int, np.ndarray], np.ndarray]:
+    """(time, observation `[n]`) -> action `[m]`, in NumPy where the agent offers it."""
+    policy = agent.policy(policy_state)
+    on_host = agent.on_host(policy)
+    if on_host is not None:
+        draws = np.asarray(jax.random.normal(key, shape, np.float32)) if noise else None
+        return lambda time, observation: on_host(observation, None if draws is None else draws[time])
+    if not noise:
+        return lambda time, observation: np.asarray(_mean(agent, policy, observation))
+    acting = jax.tree.map(lambda leaf: leaf[0], agent.acting(policy_state, 1, key))
+    return lambda time, observation: np.asarray(_action(agent, acting, observation, key, np.int32(time)))
+
+
 def _blank(environment: HostEnvironment, episodes: int, longest: int) -> Recorded:
     shape, n, m = (episodes, longest), environment.observation_size, environment.action_size
     sizes = ((*shape, n), (*shape, m), shape, (*shape, n))
@@ -98,18 +111,16 @@ def _blank(environment: HostEnvironment, episodes: int, longest: int) -> Recorde
     return Recorded(Transition(*numbers, *flags), np.zeros(episodes, np.int64))
 
 
-@partial(jax.jit, static_argnames="noise")
+@jax.jit
 def _action(
-    agent: Agent,
-    acting: Any,
-    observation: Float[Array, "n"],
-    key: PRNGKeyArray,
-    time: Int[Array, ""],
-    noise: bool,
+    agent: Agent, acting: Any, observation: Float[Array, "n"], key: PRNGKeyArray, time: Int[Array, ""]
 ) -> Float[Array, "m"]:
-    if noise:
-        return agent.act(acting, observation, jax.random.fold_in(key, time))
-    return mean_action(acting, observation[None])[0]
+    return agent.act(acting, observation, jax.random.fold_in(key, time))
+
+
+@jax.jit
+def _mean(agent: Agent, policy: Any, observation: Float[Array, "n"]) -> Float[Array, "m"]:
+    return agent.mean_action(policy, observation[None])[0]
 
 
 def spread(eligible: np.ndarray, count: int) -> Places:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from mbpo.core.parts import Agent
+from mbpo.core.parts import Agent, Estimand
 from mbpo.core.types import Experience, Transition
 from mbpo.deep import adam
 from mbpo.deep.networks import Layers, forward, glorot, init_layers
@@ -55,6 +56,7 @@ class SoftActorCritic(Agent):
     learning_rate: float = eqx.field(static=True, default=3e-4)
     target_rate: float = eqx.field(static=True, default=5e-3)
     reward_scale: float = eqx.field(static=True, default=1.0)
+    first_temperature: float = eqx.field(static=True, default=1.0)
 
     def init(self, key: PRNGKeyArray) -> SACState:
         actor_key, *critic_keys = jax.random.split(key, 3)
@@ -62,7 +64,7 @@ class SoftActorCritic(Agent):
         actor = init_layers(actor_key, (n, *self.hidden, 2 * m), glorot)
         twins = [init_layers(each, (n + m, *self.hidden, 1), glorot) for each in critic_keys]
         critics = jax.tree.map(lambda *leaves: jnp.stack(leaves), *twins)
-        log_temperature = jnp.float32(0)
+        log_temperature = jnp.float32(math.log(self.first_temperature))
         return SACState(
             actor,
             critics,
@@ -72,6 +74,28 @@ class SoftActorCritic(Agent):
             adam.init(critics),
             adam.init(log_temperature),
         )
+
+    def policy(self, state: SACState) -> Layers:
+        return state.actor
+
+    def mean_action(self, policy: Layers, observation: Float[Array, "B n"]) -> Float[Array, "B m"]:
+        """tanh of the mean: the policy without its noise."""
+        return jnp.tanh(distribution(policy, observation)[0])
+
+    def value(
+        self, state: SACState, observation: Float[Array, "B n"], action: Float[Array, "B m"]
+    ) -> Float[Array, "B"]:
+        """The smaller of both critics."""
+        return jnp.min(values(state.critics, observation, action), axis=0)
+
+    def sample(
+        self, state: SACState, observation: Float[Array, "B n"], key: PRNGKeyArray
+    ) -> tuple[Float[Array, "B m"], Float[Array, "B"]]:
+        action, log_prob = sample_action(state.actor, observation, key)
+        return action, -jnp.exp(state.log_temperature) * log_prob
+
+    def estimand(self) -> Estimand:
+        return Estimand(self.discount, self.reward_scale)
 
     def acting(self, state: SACState, count: int, key: PRNGKeyArray) -> Layers:
         del count, key
@@ -142,11 +166,6 @@ def distribution(
     """Mean and log standard deviation of the action before tanh."""
     mean, log_std = jnp.split(forward(actor, observation, jax.nn.relu), 2, axis=-1)
     return mean, jnp.clip(log_std, *LOG_STD_RANGE)
-
-
-def mean_action(actor: Layers, observation: Float[Array, "B n"]) -> Float[Array, "B m"]:
-    """tanh of the mean: the policy without its noise."""
-    return jnp.tanh(distribution(actor, observation)[0])
 
 
 def sample_action(

@@ -12,37 +12,28 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from mbpo.core.buffer import Ring, sample
-from mbpo.core.parts import FittedModel
+from mbpo.core.parts import Agent, FittedModel
 from mbpo.core.types import Transition
-from mbpo.deep.networks import Layers
 from mbpo.deep.recorded import Recorded, plain, spread, windows
-from mbpo.deep.sac import SACState, SoftActorCritic, mean_action, sample_action, values
-
-
-class Mind(NamedTuple):
-    """What of SAC's state acts and judges."""
-
-    actor: Layers
-    critics: Layers
-    log_temperature: Float[Array, ""]
 
 
 class Rollout(NamedTuple):
-    """T imagined steps of B rows, `[T, B]`: rewards; the bonus -temperature log pi of the action that follows each step
+    """T imagined steps of B rows, `[T, B]`: rewards; the bonus (`Agent.sample`) of the action that follows each step
     (0 for the mean policy); whether the step took place; whether it was terminal. `lost` `[B]`: the model broke down
-    on the way; `following` `[B]`: min-Q where the row is after its last step."""
+    on the way; `following` `[B]`: the value where the row is after its last step, None without values."""
 
     reward: Float[Array, "T B"]
     bonus: Float[Array, "T B"]
     taken: Bool[Array, "T B"]
     terminal: Bool[Array, "T B"]
     lost: Bool[Array, "B"]
-    following: Float[Array, "B"]
+    following: Float[Array, "B"] | None
 
 
 def exploitation(
     model: FittedModel,
-    policy: SACState,
+    agent: Agent,
+    policy: Any,
     recorded: Recorded,
     horizon: int,
     starts: int,
@@ -60,7 +51,7 @@ def exploitation(
     places = spread(eligible, starts)
     real = windows(recorded, places, horizon)
     first = jax.tree.map(lambda leaf: leaf[:, 0], real.transitions)
-    rolled = _roll(model, _mind(policy), first.observation, first.action, horizon, False, key)
+    rolled = _roll(model, agent, policy, first.observation, first.action, horizon, False, key)
     left = np.minimum((recorded.lengths[places.episode] - places.time), horizon)
     left = np.where(recorded.ends[places.episode], horizon, left)
     counted = np.asarray(rolled.taken).T & (np.arange(horizon) < left[:, None])
@@ -80,25 +71,29 @@ def exploitation(
 
 
 def critic_bias_in_reality(
-    agent: SoftActorCritic, policy: SACState, recorded: Recorded, tail: float, key: PRNGKeyArray
-) -> dict[str, Any]:
-    """min-Q(s_t, a_t) minus the soft return G_t of the exploring policy along its `recorded` episodes,
+    agent: Agent, policy: Any, recorded: Recorded, tail: float, key: PRNGKeyArray
+) -> dict[str, Any] | None:
+    """The agent's value Q(s_t, a_t) minus the soft return G_t of the exploring policy along its `recorded` episodes,
 
-        G_t = scale r_t + discount (1 - terminal_t) (-temperature log pi(a' | s_{t+1}) + G_{t+1}),
+        G_t = scale r_t + discount (1 - terminal_t) (bonus(a' | s_{t+1}) + G_{t+1}),
 
-    a' ~ pi drawn afresh as in SAC's target, G = min-Q(s, a') at a truncation. Counted are the steps of episodes that
+    with a' ~ pi drawn afresh, bonus -temperature log pi where the agent has a temperature, and G = Q(s, a') at a
+    truncation; None without values. Counted are the steps of episodes that
     end in a terminal state, and those n steps before a truncation with discount^n < `tail`: the critics' own part in
     G shrinks a bias by no more than `tail` of it. The standard error takes episodes, not steps, as independent.
     """
-    rows, discount = recorded.transitions, agent.discount
+    rows, (discount, scale) = recorded.transitions, agent.estimand()
     last = rows.next_observation[np.arange(len(recorded.lengths)), recorded.lengths - 1]
-    value, bonus, following = (_float64(each) for each in _judge(_mind(policy), rows, last, key))
+    judged = _judge(agent, policy, rows, last, key)
+    if judged is None:
+        return None
+    value, bonus, following = (_float64(each) for each in judged)
     soft = np.zeros(rows.reward.shape)
     for time in reversed(range(rows.reward.shape[1])):
         at_end = time == recorded.lengths - 1
         later = np.where(at_end, following, soft[:, min(time + 1, soft.shape[1] - 1)])
         goes_on = discount * ~rows.terminal[:, time]
-        soft[:, time] = agent.reward_scale * rows.reward[:, time] + goes_on * (bonus[:, time] + later)
+        soft[:, time] = scale * rows.reward[:, time] + goes_on * (bonus[:, time] + later)
     left = recorded.lengths[:, None] - np.arange(rows.reward.shape[1])
     counted = recorded.inside & (recorded.ends[:, None] | (left >= _horizon(discount, tail)))
     return _bias(value[counted], soft[counted], np.nonzero(counted)[0])
@@ -106,33 +101,37 @@ def critic_bias_in_reality(
 
 def critic_bias_in_imagination(
     model: FittedModel,
-    agent: SoftActorCritic,
-    policy: SACState,
+    agent: Agent,
+    policy: Any,
     imagined: Ring,
     rows: int,
     tail: float,
     most_steps: int,
     key: PRNGKeyArray,
 ) -> dict[str, Any] | None:
-    """min-Q(s, a) of rows sampled from the `imagined` ring minus the soft return, as in `critic_bias_in_reality`, of
-    the exploring policy in the model after taking a in s; n steps with discount^n < `tail`, then min-Q.
+    """Q(s, a) of rows sampled from the `imagined` ring minus the soft return, as in `critic_bias_in_reality`, of the
+    exploring policy in the model after taking a in s; n steps with discount^n < `tail`, then Q.
 
-    None when nothing is imagined yet, or when it takes more than `most_steps`. Rows on which the model broke down
-    are left out; `lost` is their share.
+    None without values, when nothing is imagined yet, or when it takes more than `most_steps`. Rows on which the
+    model broke down are left out; `lost` is their share.
     """
-    steps = _horizon(agent.discount, tail)
+    discount, scale = agent.estimand()
+    steps = _horizon(discount, tail)
     if int(imagined.size) == 0 or steps > most_steps:
         return None
     sample_key, roll_key = jax.random.split(key)
-    mind, row = _mind(policy), _rows(imagined, rows, sample_key)
-    value = _float64(_lower_value(mind.critics, *row))
-    rolled = _roll(model, mind, *row, int(steps), True, roll_key)
+    row = _rows(imagined, rows, sample_key)
+    found = _value(agent, policy, *row)
+    if found is None:
+        return None
+    value = _float64(found)
+    rolled = _roll(model, agent, policy, *row, int(steps), True, roll_key)
     taken, steps = np.asarray(rolled.taken), int(steps)
     goes_on = taken & ~np.asarray(rolled.terminal)
-    gained = np.where(taken, agent.reward_scale * _float64(rolled.reward), 0.0)
-    gained += np.where(goes_on, agent.discount * _float64(rolled.bonus), 0.0)
-    soft = np.sum(agent.discount ** np.arange(steps)[:, None] * gained, axis=0)
-    soft += agent.discount**steps * np.where(goes_on[-1], _float64(rolled.following), 0.0)
+    gained = np.where(taken, scale * _float64(rolled.reward), 0.0)
+    gained += np.where(goes_on, discount * _float64(rolled.bonus), 0.0)
+    soft = np.sum(discount ** np.arange(steps)[:, None] * gained, axis=0)
+    soft += discount**steps * np.where(goes_on[-1], _float64(rolled.following), 0.0)
     good = ~np.asarray(rolled.lost) & np.isfinite(soft)
     return {**_bias(value[good], soft[good], np.arange(np.sum(good))), "lost": 1.0 - float(np.mean(good))}
 
@@ -147,21 +146,21 @@ def _horizon(discount: float, tail: float) -> float:
 @partial(jax.jit, static_argnames=("steps", "noise"))
 def _roll(
     model: FittedModel,
-    mind: Mind,
+    agent: Agent,
+    policy: Any,
     start: Float[Array, "B n"],
     action: Float[Array, "B m"],
     steps: int,
     noise: bool,
     key: PRNGKeyArray,
 ) -> Rollout:
-    """`action` in `start`, then the policy of `mind`, with or without its noise, up to a terminal or invalid step."""
+    """`action` in `start`, then the agent's policy, with or without its noise, up to a terminal or invalid step."""
     count = start.shape[0]
 
     def choose(observation: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
         if not noise:
-            return mean_action(mind.actor, observation), jnp.zeros(count, jnp.float32)
-        action, log_prob = sample_action(mind.actor, observation, key)
-        return action, -jnp.exp(mind.log_temperature) * log_prob
+            return agent.mean_action(agent.policy(policy), observation), jnp.zeros(count, jnp.float32)
+        return agent.sample(policy, observation, key)
 
     def advance(carry: tuple[Array, Array, Array, Array], key: PRNGKeyArray):
         observation, action, alive, lost = carry
@@ -175,39 +174,38 @@ def _roll(
 
     alive, lost = jnp.ones(count, bool), jnp.zeros(count, bool)
     carry, seen = jax.lax.scan(advance, (start, action, alive, lost), jax.random.split(key, steps))
-    return Rollout(*seen, carry[3], jnp.min(values(mind.critics, carry[0], carry[1]), axis=0))
+    return Rollout(*seen, carry[3], agent.value(policy, carry[0], carry[1]))
 
 
 @jax.jit
 def _judge(
-    mind: Mind, rows: Transition, last: Float[Array, "E n"], key: PRNGKeyArray
-) -> tuple[Float[Array, "E T"], Float[Array, "E T"], Float[Array, "E"]]:
-    """min-Q(s, a) of every step, -temperature log pi of an action drawn after it, and min-Q of one drawn in `last`."""
+    agent: Agent, policy: Any, rows: Transition, last: Float[Array, "E n"], key: PRNGKeyArray
+) -> tuple[Float[Array, "E T"], Float[Array, "E T"], Float[Array, "E"]] | None:
+    """Q(s, a) of every step, the bonus of an action drawn after it, and Q of one drawn in `last`."""
     shape = rows.reward.shape
     flat = jax.tree.map(lambda leaf: leaf.reshape(shape[0] * shape[1], *leaf.shape[2:]), rows)
     bonus_key, last_key = jax.random.split(key)
-    value = _lower_value(mind.critics, flat.observation, flat.action)
-    _, log_prob = sample_action(mind.actor, flat.next_observation, bonus_key)
-    bonus = -jnp.exp(mind.log_temperature) * log_prob
-    action, _ = sample_action(mind.actor, last, last_key)
-    return value.reshape(shape), bonus.reshape(shape), _lower_value(mind.critics, last, action)
+    value = agent.value(policy, flat.observation, flat.action)
+    if value is None:
+        return None
+    _, bonus = agent.sample(policy, flat.next_observation, bonus_key)
+    action, _ = agent.sample(policy, last, last_key)
+    following = agent.value(policy, last, action)
+    assert following is not None
+    return value.reshape(shape), bonus.reshape(shape), following
 
 
 @jax.jit
-def _lower_value(
-    critics: Layers, observation: Float[Array, "B n"], action: Float[Array, "B m"]
-) -> Float[Array, "B"]:
-    return jnp.min(values(critics, observation, action), axis=0)
+def _value(
+    agent: Agent, policy: Any, observation: Float[Array, "B n"], action: Float[Array, "B m"]
+) -> Float[Array, "B"] | None:
+    return agent.value(policy, observation, action)
 
 
 @partial(jax.jit, static_argnames="count")
 def _rows(ring: Ring, count: int, key: PRNGKeyArray) -> tuple[Float[Array, "B n"], Float[Array, "B m"]]:
     rows = sample(ring, count, key)
     return rows.observation, rows.action
-
-
-def _mind(policy: SACState) -> Mind:
-    return Mind(policy.actor, policy.critics, policy.log_temperature)
 
 
 def _bias(value: np.ndarray, soft: np.ndarray, groups: np.ndarray) -> dict[str, Any]:

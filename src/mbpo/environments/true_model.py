@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from mbpo.core.buffer import Ring
-from mbpo.core.parts import Model
+from mbpo.core.parts import Followed, Model
 from mbpo.core.precision import product
 from mbpo.core.types import Transition
 from mbpo.environments.linear_quadratic import LinearQuadraticTask
@@ -71,14 +71,29 @@ class TrueModel(Model):
     ) -> tuple[Transition, Bool[Array, "B"]]:
         del state
         x, a = observation.astype(jnp.float32), action.astype(jnp.float32)
-        u = jnp.clip(a, -1.0, 1.0) * self.action_limit[None, :]
         draws = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:], jnp.float32))(keys)
-        following = _times(x, self.A) + _times(u, self.B) + _times(draws, self.noise_root)
-        reward = -(jnp.sum(_times(x, self.Q) * x, axis=1) + jnp.sum(_times(u, self.R) * u, axis=1))
+        following, reward = self._after(x, a, draws)
         valid = jnp.all(jnp.abs(following) <= self.state_limit[None, :], axis=1) & jnp.isfinite(reward)
         following = jnp.where(valid[:, None], following, 0.0)
         never = jnp.zeros(len(x), bool)
         return Transition(x, a, jnp.where(valid, reward, 0.0), following, never, never), valid
+
+    def follow(
+        self, state: Any, observation: Float[Array, "B n"], action: Float[Array, "B m"], key: PRNGKeyArray
+    ) -> Followed:
+        """One step without the limits of the state, which would cut the derivative off."""
+        del state
+        draws = jax.random.normal(key, observation.shape, jnp.float32)
+        following, reward = self._after(observation, action, draws)
+        return Followed(following, reward, jnp.zeros(len(observation), bool))
+
+    def _after(
+        self, x: Float[Array, "B n"], a: Float[Array, "B m"], draws: Float[Array, "B n"]
+    ) -> tuple[Float[Array, "B n"], Float[Array, "B"]]:
+        u = jnp.clip(a, -1.0, 1.0) * self.action_limit[None, :]
+        following = _times(x, self.A) + _times(u, self.B) + _times(draws, self.noise_root)
+        reward = -(jnp.sum(_times(x, self.Q) * x, axis=1) + jnp.sum(_times(u, self.R) * u, axis=1))
+        return following, reward
 
 
 def _times(rows: Float[Array, "B p"], matrix: Float[Array, "q p"]) -> Float[Array, "B q"]:

@@ -95,6 +95,15 @@ class GradientAgent(Agent):
     ) -> Float[Array, "m"]:
         return LinearGaussian(acting, self.imagined_factor).sample(observation, key)
 
+    def policy(self, state: PolicyState) -> Float[Array, "m n"]:
+        return state.average
+
+    def mean_action(
+        self, policy: Float[Array, "m n"], observation: Float[Array, "B n"]
+    ) -> Float[Array, "B m"]:
+        """K x."""
+        return observation @ policy.T
+
     def retreat(self, state: PolicyState) -> PolicyState:
         fresh = self.init(jax.random.key(0))
         return fresh._replace(curvature=state.curvature, trust=state.trust / 2, updates=state.updates)
@@ -186,6 +195,15 @@ class CertaintyEquivalence(Agent):
         self, acting: Float[Array, "m n"], observation: Float[Array, "n"], key: PRNGKeyArray
     ) -> Float[Array, "m"]:
         return self.act(acting, observation, key)
+
+    def policy(self, state: PolicyState) -> Float[Array, "m n"]:
+        return state.average
+
+    def mean_action(
+        self, policy: Float[Array, "m n"], observation: Float[Array, "B n"]
+    ) -> Float[Array, "B m"]:
+        """K x."""
+        return observation @ policy.T
 
     def retreat(self, state: PolicyState) -> PolicyState:
         return state._replace(gain=self.start, average=self.start)

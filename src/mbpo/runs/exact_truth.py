@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from mbpo.core.parts import Agent
 from mbpo.deep.ensemble import Ensemble, EnsembleState
-from mbpo.deep.networks import Layers
-from mbpo.deep.sac import mean_action, values
 from mbpo.environments.linear_quadratic import LinearQuadraticTask
 from mbpo.environments.true_model import noise_floor
 from mbpo.lqr.optimum import solve
@@ -22,16 +21,16 @@ from mbpo.lqr.optimum import solve
 ROWS = 4096  # states on which a model is judged
 
 
-def exact_excess(task: LinearQuadraticTask, actor: Layers, seed: int) -> dict[str, Any]:
+def exact_excess(task: LinearQuadraticTask, agent: Agent, policy: Any, seed: int) -> dict[str, Any]:
     """`excess_cost` J/J* - 1 of the mean policy, its `standard_error` (the sum over states is sampled, the formula is
     exact), and `optimal_cost`."""
     limit = task.action_limit
-    act = jax.jit(mean_action)
+    act = jax.jit(agent.mean_action)
 
-    def policy(x: np.ndarray) -> np.ndarray:
-        return np.asarray(act(actor, jnp.asarray(x, jnp.float32)), np.float64) * limit
+    def physical(x: np.ndarray) -> np.ndarray:
+        return np.asarray(act(policy, jnp.asarray(x, jnp.float32)), np.float64) * limit
 
-    found = task.excess_of(policy, seed=seed)
+    found = task.excess_of(physical, seed=seed)
     return {
         "excess_cost": found.relative,
         "standard_error": found.standard_error,
@@ -62,15 +61,16 @@ def _next_mean(model: Ensemble, state: EnsembleState, observation: Array, action
 
 
 def critic_error(
-    task: LinearQuadraticTask, critics: Layers, discount: float, rows: np.ndarray, actions: np.ndarray
+    task: LinearQuadraticTask, agent: Agent, state: Any, rows: np.ndarray, actions: np.ndarray
 ) -> float | None:
-    """1 - R^2 of the lower critic against the exact optimal action value at the given states and actions, from 0
-    (equal up to offset and unit); None at a finite horizon, where there is one for each stage, and without a future.
+    """1 - R^2 of the agent's value against the exact optimal action value at the given states and actions, from 0
+    (equal up to offset and unit); None without values, at a finite horizon, where there is one for each stage, and
+    without a future.
 
     -Q*(x, u) = x'Qx + u'Ru + g (A x + B u)'P(A x + B u) + constant, P of the optimum with the agent's discount g. A
     soft critic values entropy and its own policy, so it tends to this as temperature and excess cost fall.
     """
-    system = task.system
+    system, discount = task.system, agent.estimand().discount
     if system.horizon is not None or discount == 0:
         return None
     x, u = np.asarray(rows, np.float64), np.asarray(actions, np.float64) * task.action_limit
@@ -80,8 +80,10 @@ def critic_error(
         np.sum((each @ matrix) * each, axis=1) * factor
         for each, matrix, factor in ((x, system.Q, 1.0), (u, system.R, 1.0), (following, P, discount))
     )
-    both = values(critics, jnp.asarray(rows, jnp.float32), jnp.asarray(actions, jnp.float32))
-    learned = np.asarray(jnp.min(both, axis=0), np.float64)
+    value = agent.value(state, jnp.asarray(rows, jnp.float32), jnp.asarray(actions, jnp.float32))
+    if value is None:
+        return None
+    learned = np.asarray(value, np.float64)
     if np.std(learned) == 0 or np.std(exact) == 0:
         return 1.0
     return float(1.0 - np.corrcoef(learned, exact)[0, 1] ** 2)

@@ -44,12 +44,13 @@ def check_free(folder: Path, request: TaskRequest) -> None:
         check_writable(folder)
 
 
-def open_folder(folder: Path, request: TaskRequest, command: list[str]) -> None:
-    """Make `folder` the place of `request`, unless it is already."""
+def open_folder(folder: Path, request: TaskRequest, sizes: dict[str, int], command: list[str]) -> None:
+    """Make `folder` the place of `request`, unless it is already; `sizes`: of observation and action."""
     check_free(folder, request)
     if not (folder / "config.json").exists():
         asked = plain(dataclasses.asdict(request))
-        _write_config(folder, {"kind": KIND, "request": asked, "threads": _threads(), **provenance(command)})
+        facts = {"sizes": sizes, "threads": _threads(), **provenance(command)}
+        _write_config(folder, {"kind": KIND, "request": asked, **facts})
 
 
 def note_resumption(folder: Path, step: int) -> None:
@@ -129,7 +130,7 @@ def write_result(folder: Path, request: TaskRequest) -> dict[str, Any]:
 
 
 def write_policy(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    """The actor alone, for whoever uses it."""
+    """The policy alone, for whoever uses it."""
     write_whole(folder / "policy.safetensors", save({name: np.array(a) for name, a in arrays.items()}))
 
 

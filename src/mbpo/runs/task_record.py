@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from safetensors import SafetensorError, safe_open
 
 from mbpo.errors import InputError
 from mbpo.presets import family, preset
@@ -28,7 +25,7 @@ class TaskRecord:
     by the real step of each the seconds spent in every stage since the one before, from `timings.jsonl`.
 
     `resumed`: each step after which the run went on with other versions, platform, devices or threads, and those.
-    `done`: real steps that a record or a checkpoint holds; `action_size`: m, where a file of the run tells.
+    `done`: real steps that a record or a checkpoint holds; `action_size`: m, where the run tells.
     """
 
     folder: Path
@@ -105,7 +102,7 @@ def read_task_run(folder: Path) -> TaskRecord:
         seconds={each["env_steps"]: each["seconds"] for each in timings},
         done=max([last, *_checkpoints(folder)]),
         complete=read_result(folder) is not None,
-        action_size=_action_size(folder),
+        action_size=config.get("sizes", {}).get("action"),
         **{key: config[key] for key in FROM_CONFIG},
     )
 
@@ -127,18 +124,3 @@ def _checkpoints(folder: Path) -> dict[int, Path]:
     inside = folder / "checkpoints"
     names = [(VISIBLE.fullmatch(each.name), each) for each in inside.iterdir()] if inside.is_dir() else []
     return dict(sorted(((int(match[1]), path) for match, path in names if match), reverse=True))
-
-
-def _action_size(folder: Path) -> int | None:
-    """m from the actor's last layer, which has a mean and a log standard deviation for each action."""
-    files = [folder / "policy.safetensors"]
-    files += [path / "arrays.safetensors" for path in _checkpoints(folder).values()]
-    for path in files:
-        try:
-            with safe_open(path, "numpy") as file:
-                names: list[str] = list(file.keys())
-                biases = [name for name in names if re.fullmatch(r"(\.policy\.actor)?\[\d+\]\.bias", name)]
-                return file.get_slice(max(biases)).get_shape()[0] // 2 if biases else None
-        except (OSError, SafetensorError):
-            continue
-    return None

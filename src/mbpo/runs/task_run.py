@@ -18,7 +18,6 @@ from mbpo.core.parts import FittedModel
 from mbpo.core.plan import Replay
 from mbpo.deep.diagnostics import diagnose
 from mbpo.deep.ensemble import Ensemble
-from mbpo.deep.sac import SoftActorCritic, mean_action
 from mbpo.environments import GymnasiumEnvironment, make
 from mbpo.environments.faults import EnvironmentFault
 from mbpo.environments.linear_quadratic import LinearQuadraticTask
@@ -45,7 +44,7 @@ from mbpo.runs.task_state import packed, unpacked
 LEAST_PAUSE = 3.0  # seconds from one checkpoint to the next
 SHARE = 0.05  # of the time that checkpoints may take
 WRONG = 0.05  # share of the endings on which a termination rule may be at odds with the task
-MAY_BE_INFINITE = (".model.holdout_error",)
+MAY_BE_INFINITE = (".model.holdout_error", ".model.steps.before", ".model.steps.after")
 
 
 class Progress(NamedTuple):
@@ -70,11 +69,13 @@ class Tally:
 
     def count(self, done: HostRound) -> None:
         """Take one round in."""
-        transition = done.transition
-        self.episode_return += float(transition.reward)
-        if transition.terminal or transition.truncated:
-            self.finished_returns = (*self.finished_returns, self.episode_return)
-            self.episode_return, self.episodes = 0.0, self.episodes + 1
+        rows = done.transitions
+        if rows is not None:
+            for reward, over in zip(rows.reward, rows.terminal | rows.truncated, strict=True):
+                self.episode_return += float(reward)
+                if over:
+                    self.finished_returns = (*self.finished_returns, self.episode_return)
+                    self.episode_return, self.episodes = 0.0, self.episodes + 1
         if done.realised_ratio is not None:
             self.ratio_sum += float(done.realised_ratio)
             self.rounds += 1
@@ -95,7 +96,8 @@ def train_task(
     run = _Run(request, folder, watch)  # refuses what cannot be trained before anything is written
     check_free(folder, request)
     with run_lock(folder):
-        open_folder(folder, request, command)
+        sizes = {"observation": run.environment.observation_size, "action": run.environment.action_size}
+        open_folder(folder, request, sizes, command)
         found = read_result(folder)
         return run.finish() if found is None else found
 
@@ -109,7 +111,8 @@ class _Run:
         self.judge = self._make()
         self.judge.reset(0)
         self.parts, self.plan = assemble(request.settings, self.environment, request.steps)
-        self.mean_action = jax.jit(mean_action)
+        self.mean_action = jax.jit(self.parts.agent.mean_action)
+        self.doing = "starting"
         self.tally = Tally()
         self.seconds: dict[str, float] = {}
         self.state: RunState
@@ -156,12 +159,18 @@ class _Run:
             self.metrics.close()
             self.timings.close()
             self.events.close()
-        write_policy(self.folder, flatten(self.state.policy.actor))
+        write_policy(self.folder, flatten(self.parts.agent.policy(self.state.policy)))
         return write_result(self.folder, self.request)
 
     def _rounds(self) -> Iterator[HostRound]:
         key = jax.random.key(self.request.seed)
-        return mbpo_on_host(self.parts, self.plan, self.world, key, self.state)
+        return mbpo_on_host(self.parts, self.plan, self.world, key, self.state, self._announce)
+
+    def _announce(self, doing: str) -> None:
+        """Tell the watcher what comes next, where that is something new."""
+        if doing != self.doing:
+            self.doing = doing
+            self.watch(Progress(int(self.state.clock.env_steps), self.request.steps, doing, None))
 
     def _after(self, done: HostRound) -> None:
         """Check, count, record, report and checkpoint one round."""
@@ -171,13 +180,14 @@ class _Run:
         self.tally.count(done)
         for stage, seconds in done.seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-        if step == settings.warmup_steps:
+        if done.transitions is not None and step == self.plan.warmup_steps:
             self._check_rule(step)
-        last = step == self.request.steps
-        due = step > settings.warmup_steps and (step % settings.evaluate_every == 0 or last)
-        record = self._record(done) if due else None
-        doing = "warming up" if step < settings.warmup_steps else "training"
-        self.watch(Progress(step, self.request.steps, doing, record))
+        last = done.complete and step == self.request.steps
+        passed = (
+            step // settings.evaluate_every > (step - settings.steps_per_round) // settings.evaluate_every
+        )
+        record = self._record(done) if done.complete and (passed or last) else None
+        self.watch(Progress(step, self.request.steps, self.doing, record))
         if last or time.monotonic() - self._last_write >= self._pause:
             self._checkpoint(step)
 
@@ -243,6 +253,10 @@ class _Run:
                 "elites": [int(each) for each in state.model.elites],
                 "epochs": int(state.model.epochs),
             }
+            steps = state.model.steps
+            if steps is not None:
+                record["model"]["holdout_loss_before"] = [float(each) for each in steps.before]
+                record["model"]["holdout_loss"] = [float(each) for each in steps.after]
         if settings.diagnose:
             began = time.perf_counter()
             record["diagnostics"] = self._diagnostics(record["env_steps"])
@@ -260,7 +274,6 @@ class _Run:
     def _diagnostics(self, step: int) -> dict[str, Any]:
         """What only the simulator can tell, from episodes that the step and the seed decide."""
         state, agent = self.state, self.parts.agent
-        assert isinstance(agent, SoftActorCritic)
         model = None if self.parts.model is None else FittedModel(self.parts.model, state.model)
         imagined = None if model is None else state.imagined
         seed = int(np.random.SeedSequence([self.request.seed, step]).generate_state(1)[0] >> 1)
@@ -269,19 +282,22 @@ class _Run:
     def _exact(self, task: LinearQuadraticTask) -> dict[str, Any]:
         """The policy against the optimum; critic and ensemble against the truth on the newest real rows."""
         state = self.state
-        found = exact_excess(task, state.policy.actor, self.request.seed)
+        agent = self.parts.agent
+        found = exact_excess(task, agent, agent.policy(state.policy), self.request.seed)
         size = int(state.real.size)
         newest = slice(size - min(ROWS, self.request.settings.warmup_steps), size)  # always as many
         rows, actions = (np.asarray(each[newest]) for each in state.real.data[:2])
-        discount = self.request.settings.discount
-        found["critic_error"] = critic_error(task, state.policy.critics, discount, rows, actions)
+        found["critic_error"] = critic_error(task, agent, state.policy, rows, actions)
         if isinstance(self.parts.model, Ensemble):
             found["one_step_error"] = one_step_error(task, self.parts.model, state.model, rows, actions)
         return found
 
     def _mean_policy(self) -> Callable[[np.ndarray], np.ndarray]:
-        actor = self.state.policy.actor
-        return lambda observation: np.asarray(self.mean_action(actor, observation[None]))[0]
+        policy = self.parts.agent.policy(self.state.policy)
+        on_host = self.parts.agent.on_host(policy)
+        if on_host is not None:
+            return lambda observation: on_host(observation, None)
+        return lambda observation: np.asarray(self.mean_action(policy, observation[None]))[0]
 
     def _checkpoint(self, step: int) -> None:
         began = time.monotonic()

@@ -7,32 +7,47 @@ import os
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from mbpo.deep.networks import Dense, Layers
-from mbpo.deep.sac import distribution, sample_action
+from mbpo.core.parts import Agent
 from mbpo.environments import GymnasiumEnvironment, make
 from mbpo.errors import InputError
-from mbpo.runs.checkpoint import read_checkpoint
+from mbpo.presets import settings_from
+from mbpo.runs.checkpoint import read_checkpoint, restore
 from mbpo.runs.evaluation import Policy
+from mbpo.runs.task_agents import make_agent
 from mbpo.runs.task_folder import read_config
 
-IN_CHECKPOINT = ".policy.actor"
+IN_CHECKPOINT = ".policy"  # the agent's state in a run's
 
 
 class TrainedPolicy:
     """A policy as it stood at `step`: `predict` takes and gives what the task's own spaces hold.
 
-    folder: the run; environment, options, termination: the task it learned on.
+    folder: the run; environment, options, termination: the task it learned on; agent: what learned, learned: its
+    policy, the pytree that acts.
     """
 
-    def __init__(self, folder: Path, request: dict[str, Any], step: int, actor: Layers) -> None:
-        self.folder, self.step, self.actor = folder, step, actor
+    def __init__(
+        self,
+        folder: Path,
+        request: dict[str, Any],
+        step: int,
+        agent: Agent,
+        sizes: tuple[int, int],
+        policy: Any,
+    ) -> None:
+        self.folder, self.step = folder, step
+        self.agent, self.learned = agent, policy
+        self.observation_size, self.action_size = sizes
         self.environment, self.options = request["environment"], request["options"]
         self.termination, self.seed = request["termination"], request["seed"]
         self._task: GymnasiumEnvironment | None = None
+        self._mean = jax.jit(agent.mean_action)
+        self._draw = jax.jit(jax.vmap(agent.act, (None, 0, 0)))
 
     def predict(self, observation: Any, deterministic: bool = True, seed: int = 0) -> np.ndarray:
         """The action `[m]` for an observation `[n]`, or `[B, m]` for `[B, n]`, in the task's own units.
@@ -44,10 +59,8 @@ class TrainedPolicy:
 
     def act(self, observation: Any, deterministic: bool = True, seed: int = 0) -> np.ndarray:
         """The same in [-1, 1]^m."""
-        import jax
-
         rows = np.asarray(observation, np.float32)
-        size = self.actor[0].weight.shape[0]
+        size = self.observation_size
         if rows.ndim not in (1, 2) or rows.shape[-1] != size:
             raise InputError(
                 f"observation: expected [{size}] or [B, {size}] numbers, got shape {list(rows.shape)}"
@@ -56,16 +69,24 @@ class TrainedPolicy:
             raise InputError("observation: expected finite numbers, got NaN or an infinity")
         batch = np.atleast_2d(rows)
         if deterministic:
-            action = np.tanh(np.asarray(distribution(self.actor, jax.numpy.asarray(batch))[0]))
+            action = np.asarray(self._mean(self.learned, batch))
         else:
-            action = np.asarray(sample_action(self.actor, jax.numpy.asarray(batch), jax.random.key(seed))[0])
+            keys = jax.random.split(jax.random.key(seed), len(batch))
+            action = np.asarray(self._draw(self.learned, batch, keys))
         return action if rows.ndim == 2 else action[0]
 
     def policy(self, deterministic: bool, seed: int) -> Policy:
         """observation -> action in [-1, 1]^m: the mean, or draws that follow from `seed` and the calls so far."""
         calls = itertools.count()
         words = np.random.SeedSequence(seed).generate_state(1)[0] >> 1
-        return lambda observation: self.act(observation, deterministic, int(words) + next(calls))
+        on_host = self.agent.on_host(self.learned)
+        if on_host is None:
+            return lambda observation: self.act(observation, deterministic, int(words) + next(calls))
+        if deterministic:
+            return lambda observation: on_host(observation, None)
+        random = np.random.default_rng(int(words))
+        size = self.action_size
+        return lambda observation: on_host(observation, random.standard_normal(size, np.float32))
 
     def make(self, render_mode: str | None = None) -> GymnasiumEnvironment:
         """A new environment of the task it learned on."""
@@ -82,11 +103,12 @@ def load(directory: str | os.PathLike[str]) -> TrainedPolicy:
     Raises InputError when there is no run on a control task, or nothing was kept yet.
     """
     folder = Path(directory)
-    request = read_config(folder)["request"]
+    config = read_config(folder)
+    request = config["request"]
     whole = folder / "policy.safetensors"
     if whole.exists():
         try:
-            arrays, step = load_file(whole), request["steps"]
+            arrays, step, prefix = load_file(whole), request["steps"], ""
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(f"{whole} cannot be read: {error}") from None
     else:
@@ -95,27 +117,41 @@ def load(directory: str | os.PathLike[str]) -> TrainedPolicy:
             raise InputError(
                 f"{folder} has no checkpoint yet, expected a run that has trained for some seconds"
             )
-        step = checkpoint.step
-        named = checkpoint.arrays.items()
+        step, prefix = checkpoint.step, IN_CHECKPOINT
         arrays = {
-            name.removeprefix(IN_CHECKPOINT): array
-            for name, array in named
-            if name.startswith(f"{IN_CHECKPOINT}[")
+            name.removeprefix(prefix): array
+            for name, array in checkpoint.arrays.items()
+            if name.startswith(prefix)
         }
-    return TrainedPolicy(folder, request, step, _layers(folder, arrays))
+    sizes = _sizes(config)
+    agent = make_agent(settings_from(request["settings"]), *sizes)
+    return TrainedPolicy(folder, request, step, agent, sizes, _policy(folder, agent, arrays, bool(prefix)))
 
 
-def _layers(folder: Path, arrays: dict[str, np.ndarray]) -> Layers:
-    """The actor's layers; raises InputError unless each takes as many finite numbers as the one before it gives."""
-    count = max(len(arrays) // 2, 1)
+def _sizes(config: dict[str, Any]) -> tuple[int, int]:
+    """Observation and action size, asked of the task where an older run does not tell."""
+    sizes = config.get("sizes")
+    if isinstance(sizes, dict) and all(
+        isinstance(sizes.get(name), int) for name in ("observation", "action")
+    ):
+        return sizes["observation"], sizes["action"]
+    request = config["request"]
+    task = make(request["environment"], request["options"], request["termination"])
+    found = task.observation_size, task.action_size
+    task.close()
+    return found
+
+
+def _policy(folder: Path, agent: Agent, arrays: dict[str, np.ndarray], whole: bool) -> Any:
+    """The agent's policy from `arrays`, or from those of its `whole` state; raises InputError unless they fit it and
+    are finite."""
+    state = jax.eval_shape(agent.init, jax.random.key(0))
+    example = state if whole else jax.eval_shape(agent.policy, state)
     try:
-        layers = [(arrays[f"[{i}].weight"], arrays[f"[{i}].bias"]) for i in range(count)]
-    except KeyError as error:
-        raise InputError(f"{folder} holds no actor: it has no array {error}") from None
-    given = None
-    for i, (weight, bias) in enumerate(layers):
-        fits = weight.ndim == 2 and bias.shape == weight.shape[1:] and given in (None, weight.shape[0])
-        if not (fits and np.isfinite(weight).all() and np.isfinite(bias).all()):
-            raise InputError(f"{folder} holds no actor: its layer {i} does not fit or is not finite")
-        given = weight.shape[1]
-    return tuple(Dense(weight, bias) for weight, bias in layers)  # type: ignore[arg-type]
+        found = restore(example, arrays)
+    except InputError as error:
+        raise InputError(f"{folder} does not hold the policy of its agent: {error}") from None
+    policy = agent.policy(found) if whole else found
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(policy)):
+        raise InputError(f"{folder} does not hold the policy of its agent: a number in it is not finite")
+    return policy

@@ -102,7 +102,7 @@ def _batches(
     model = parts.model.fit(parts.model.init(fit_key), real, fit_key)
     policy = agent.init(key)._replace(gain=gain, average=gain)
     zero = jnp.int32(0)
-    state = RunState(Clock(zero, count, zero), None, real, model, _nothing(real, plan), policy)
+    state = RunState(Clock(zero, count, zero, zero), None, real, model, _nothing(real, plan), policy)
     if batches.branches is not None:
         state = branch(parts, batches.branches, state, branch_key)
 
