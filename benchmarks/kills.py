@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/kills.py > benchmarks/kills.json
 
-Both runs are InvertedPendulum-v5 with preset paper. SIGKILL comes after a time drawn uniformly up to the longest pause,
-which counts from the start of the process and, every second time, from its first checkpoint: starting takes much of a
-process's time, and training is what could go wrong.
+Both runs are InvertedPendulum-v5, with preset paper or, by `--preset fast > benchmarks/kills_fast.json`, fast. SIGKILL
+comes after a time drawn uniformly up to the longest pause, which counts from the start of the process and, every second
+time, from its first checkpoint: starting takes much of a process's time, and training is what could go wrong.
 """
 
 import argparse
@@ -19,12 +19,13 @@ import time
 from pathlib import Path
 
 FOLDER = Path(__file__).parent.parent / "runs" / "benchmarks"
-TASK = ["train", "InvertedPendulum-v5", "--preset", "paper", "--json"]
+TASK = ["train", "InvertedPendulum-v5", "--json"]
 
 
-def command(steps: int, folder: Path) -> list[str]:
+def command(preset: str, steps: int, folder: Path) -> list[str]:
     """The command, the same every time."""
-    return [sys.executable, "-m", "mbpo", *TASK, "--steps", str(steps), "--out", str(folder)]
+    words = [*TASK, "--preset", preset, "--steps", str(steps), "--out", str(folder)]
+    return [sys.executable, "-m", "mbpo", *words]
 
 
 def digest(folder: Path) -> str:
@@ -40,18 +41,19 @@ def checkpoints(folder: Path) -> list[str]:
 def main() -> None:
     """Print one JSON object; leave with status 1 when the bytes differ."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", default="paper")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--longest", type=float, default=15.0, help="seconds before a kill, at most")
     args = parser.parse_args()
-    alone, killed = FOLDER / f"kills-alone-{args.steps}", FOLDER / f"kills-killed-{args.steps}"
+    alone, killed = (FOLDER / f"kills-{args.preset}-{name}-{args.steps}" for name in ("alone", "killed"))
     for folder in (alone, killed):
         shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run(command(args.steps, alone), stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(command(args.preset, args.steps, alone), stdout=subprocess.DEVNULL, check=True)
     generator, pauses = random.Random(0), []
     while len(pauses) < args.kills:
         child = subprocess.Popen(
-            command(args.steps, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command(args.preset, args.steps, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         before, pause = checkpoints(killed), generator.uniform(0.0, args.longest)
         began = time.monotonic()
@@ -67,11 +69,19 @@ def main() -> None:
         kept = checkpoints(killed)
         pauses.append({"seconds": round(waited + pause, 2), "checkpoint": kept[-1] if kept else None})
         print(pauses[-1], file=sys.stderr)
-    subprocess.run(command(args.steps, killed), stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(command(args.preset, args.steps, killed), stdout=subprocess.DEVNULL, check=True)
     same = len(pauses) == args.kills and digest(alone) == digest(killed)
     print(
         json.dumps(
-            {"kills": len(pauses), "identical": same, "sha256": digest(alone), "each": pauses}, indent=1
+            {
+                "preset": args.preset,
+                "steps": args.steps,
+                "kills": len(pauses),
+                "identical": same,
+                "sha256": digest(alone),
+                "each": pauses,
+            },
+            indent=1,
         )
     )
     sys.exit(0 if same else 1)

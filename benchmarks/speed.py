@@ -3,6 +3,9 @@
     taskset -c 0 .venv/bin/python benchmarks/speed.py 1 > benchmarks/speed.json
     .venv/bin/python benchmarks/speed.py 2 > benchmarks/speed_2_threads.json
     .venv/bin/python benchmarks/speed.py 16 > benchmarks/speed_16_threads.json
+    .venv/bin/python benchmarks/speed.py 2 parallel > benchmarks/speed_2_threads_parallel.json
+
+`parallel`: products run beside each other, each on one thread, as `mbpo train` of preset `fast` has it.
 
 Hopper's sizes (11 numbers seen, 3 chosen), the published networks. The yardstick is 256 x 256 x 256 products in float32
 in a compiled loop, measured between the others, so that all see the same machine. Shares count useful products only.
@@ -16,7 +19,9 @@ import sys
 import time
 
 os.environ["PJRT_NPROC"] = THREADS = sys.argv[1] if len(sys.argv) > 1 else "1"
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false" if "parallel" in sys.argv else ""
 
+import functools
 import itertools
 
 import jax
@@ -25,13 +30,15 @@ import numpy as np
 
 from mbpo.core.buffer import Ring
 from mbpo.core.host_loop import Stages
-from mbpo.core.loop import Parts, RunState
+from mbpo.core.loop import Parts, RunState, branch
 from mbpo.core.mixing import RealRatio
 from mbpo.core.plan import Plan, Replay
 from mbpo.core.types import Clock, Transition
 from mbpo.deep.ensemble import Ensemble
 from mbpo.deep.sac import SoftActorCritic
 from mbpo.environments import make
+from mbpo.presets import preset
+from mbpo.runs.task_parts import assemble
 
 N, M, BATCH, UPDATES, ROWS, REPEATS = 11, 3, 256, 20, 10_000, 7
 
@@ -63,12 +70,12 @@ def agent_updates():
     plan = Plan(Replay(RealRatio.of(jnp.float32(0.05)), BATCH, None), 10, 1, 1, UPDATES)
     stages = Stages(Parts(None, None, agent), plan)
     ring = Ring(rows(ROWS), jnp.int32(ROWS), jnp.int32(0))
-    clock = Clock(jnp.int32(1), jnp.int32(1), jnp.int32(0))
+    clock = Clock(*(jnp.int32(each) for each in (1, 1, 0, 0)))
     state = RunState(clock, None, ring, None, ring, None)
     held = [agent.init(jax.random.key(2))]
 
     def run():
-        held[0], _, info = stages.improve(held[0], state, jax.random.key(3))
+        (held[0], _), _, info = stages.improve((held[0], None), state, jax.random.key(3))
         return info
 
     actor, critic = [N, 256, 256, 2 * M], [N + M, 256, 256, 1]
@@ -90,6 +97,60 @@ def ensemble_fit():
     descent = steps * BATCH * 7 * (3 * products(sizes) - 2 * sizes[0] * 200)
     holdout = 3 * int(0.2 * ROWS) * 7 * products(sizes)
     return lambda: fit(state, ring, jax.random.key(5)), descent + holdout, steps
+
+
+@functools.cache
+def fast():
+    """Parts, plan and state of preset `fast` with `ROWS` real rows and a full ring of imagined ones."""
+    settings = preset("fast", "Hopper-v5")
+    parts, plan = assemble(settings, make("Hopper-v5"), 40_000)
+    ring = Ring(rows(ROWS), jnp.int32(ROWS), jnp.int32(0))
+    imagined = rows(plan.batches.branches.capacity)
+    full = Ring(imagined, jnp.int32(len(imagined.reward)), jnp.int32(0))
+    policy = parts.agent.refresh(parts.agent.init(jax.random.key(2)), ring)
+    clock = Clock(*(jnp.int32(each) for each in (1, ROWS, 0, 1)))
+    return parts, plan, RunState(clock, None, ring, parts.model.init(jax.random.key(4)), full, policy)
+
+
+def value_gradient_updates():
+    """One compiled block of updates as the loop runs it, with its distribution rollouts."""
+    parts, plan, state = fast()
+    stages, agent = Stages(parts, plan), parts.agent
+    held = [jax.tree.map(jnp.copy, (state.policy, state.imagined))]
+    rest = state._replace(policy=None, imagined=None)
+
+    def run():
+        held[0], _, info = stages.improve(held[0], rest, jax.random.key(3))
+        return info
+
+    model = products([N + M, 256, 256, 256, N + 1])
+    actor, critic = products([N, 256, 256, 2 * M]), products([N + M, 256, 256, 1])
+    slow, fit = 2 * critic, agent.critics * (3 * critic - 2 * (N + M) * 256)
+    upwards = agent.critics * 2 * critic  # forward, and back to the inputs
+    rollout = agent.horizon * 2 * model + (agent.horizon + 1) * 3 * actor
+    update = BATCH * (rollout + slow + fit + upwards)
+    refreshments = plan.updates_per_round // plan.refresh_every
+    imagined = refreshments * BATCH * plan.batches.branches.longest * (model + actor)
+    return run, plan.updates_per_round * update + imagined, plan.updates_per_round
+
+
+def fit_steps():
+    """One compiled fit of preset `fast`, its hold-out included."""
+    parts, _, state = fast()
+    model, fit = parts.model, jax.jit(parts.model.fit)
+    one = products([N + M, 256, 256, 256, N + 1])
+    work = model.fit_steps * BATCH * model.networks * (3 * one - 2 * (N + M) * 256)
+    work += 2 * 4096 * model.networks * one
+    return lambda: fit(state.model, state.real, jax.random.key(5)), work, model.fit_steps
+
+
+def distribution_rollout():
+    """256 states rolled 20 steps, and written into the ring."""
+    parts, plan, state = fast()
+    roll = jax.jit(lambda state, key: branch(parts, plan.batches.branches, state, key).imagined)
+    steps = plan.batches.branches.longest
+    work = steps * BATCH * (products([N + M, 256, 256, 256, N + 1]) + products([N, 256, 256, 2 * M]))
+    return lambda: roll(state, jax.random.key(8)), work, steps * BATCH
 
 
 def imagination():
@@ -130,6 +191,9 @@ def main() -> None:
         "agent updates": agent_updates(),
         "ensemble gradient steps": ensemble_fit(),
         "imagined transitions": imagination(),
+        "value-gradient updates": value_gradient_updates(),
+        "fast: gradient steps of a fit": fit_steps(),
+        "fast: states of a distribution rollout": distribution_rollout(),
     }
     result = {}
     for name, (run, work, count) in parts.items():
@@ -148,6 +212,7 @@ def main() -> None:
         json.dumps(
             {
                 "threads": int(THREADS),
+                "products_in_parallel": "parallel" in sys.argv,
                 "products_gflops": round(yard, 1),
                 "parts": result,
                 "simulator_steps_per_second": round(simulator(), 1),

@@ -1,6 +1,7 @@
 """Training on control tasks over seeds: `python benchmarks/tasks.py NAME` runs or resumes, and writes tasks_NAME.json.
 
-Every run is an ordinary `mbpo train` into runs/benchmarks/, so an interrupted benchmark goes on where it stopped.
+Every run is an ordinary `mbpo train` into runs/benchmarks/, so an interrupted benchmark goes on where it stopped. With
+`--a-core-each`, as many runs go at once as there are cores, each on one of its own.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ import argparse
 import json
 import os
 import platform
+import queue
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +57,18 @@ BENCHMARKS = {
     "inverted_pendulum": [Case("InvertedPendulum-v5", each, 5000, FIVE) for each in ("paper", "sac")],
     "linear_quadratic": [Case(each, "default", 10_000, (0,)) for each in ("pendulum", "laplacian3")],
     "hopper": [Case("Hopper-v5", "paper", 125_000, (0,))],
+    "fast_hopper": [Case("Hopper-v5", "fast", 40_000, FIVE)],
+    "fast_walker2d": [Case("Walker2d-v5", "fast", 60_000, (0,), ("--variant", "walker2d.xml"))],
+    "fast_pendula": [
+        Case("InvertedPendulum-v5", "fast", 3000, FIVE),
+        Case("Pendulum-v1", "fast", 5000, (0, 1, 2)),
+        Case("InvertedDoublePendulum-v5", "fast", 10_000, (0, 1, 2)),
+    ],
+    "fast_linear_quadratic": [
+        Case(system, name, 5000, (0, 1, 2))
+        for name in ("fast", "default")
+        for system in ("pendulum", "laplacian3")
+    ],
 }
 
 
@@ -63,8 +79,12 @@ def main() -> None:
     parser.add_argument(
         "--collect", action="store_true", help="record what the runs have reached, without training"
     )
+    parser.add_argument("--a-core-each", action="store_true", help="as many runs at once as there are cores")
     args = parser.parse_args()
-    rows = [_row(case, seed, not args.collect) for case in BENCHMARKS[args.name] for seed in case.seeds]
+    runs = [(case, seed) for case in BENCHMARKS[args.name] for seed in case.seeds]
+    if not args.collect:
+        _train(runs, args.a_core_each)
+    rows = [_row(case, seed) for case, seed in runs]
     record = {
         "command": f"python benchmarks/tasks.py {args.name}",
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "platform": platform.platform()},
@@ -75,14 +95,30 @@ def main() -> None:
     print(f"{target}: {len(record['runs'])} runs")
 
 
-def _row(case: Case, seed: int, train: bool) -> dict | None:
+def _train(runs: list[tuple[Case, int]], a_core_each: bool) -> None:
+    """Every run, one after the other on all cores, or each on one of them."""
+    cores: queue.Queue[int] = queue.Queue()
+    for core in sorted(os.sched_getaffinity(0)) if a_core_each else [-1]:
+        cores.put(core)
+
+    def train(run: tuple[Case, int]) -> None:
+        case, seed = run
+        core = cores.get()
+        on = ["taskset", "-c", str(core)] if core >= 0 else []
+        _mbpo(*case.command(seed), "--out", str(case.folder(seed)), "--json", before=on)
+        cores.put(core)
+
+    with ThreadPoolExecutor(cores.qsize()) as pool:
+        list(pool.map(train, runs))
+
+
+def _row(case: Case, seed: int) -> dict | None:
     folder = case.folder(seed)
-    if train:
-        _mbpo(*case.command(seed), "--out", str(folder), "--json")
     if not (folder / "metrics.jsonl").exists():
         return None
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    timings = [json.loads(line)["seconds"] for line in (folder / "timings.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "timings.jsonl").read_text().splitlines()]
+    timings, worked = [each["seconds"] for each in lines], [each.get("core_seconds") for each in lines]
     stages = sorted({stage for each in timings for stage in each})
     seconds = {stage: round(sum(each.get(stage, 0.0) for each in timings), 1) for stage in stages}
     judged = json.loads(_mbpo("evaluate", str(folder), "--episodes", str(EPISODES), "--json"))
@@ -96,6 +132,8 @@ def _row(case: Case, seed: int, train: bool) -> dict | None:
         "exact": judged.get("exact"),
         "one_step_error": records[-1].get("exact", {}).get("one_step_error"),
         "seconds": {**seconds, "total": round(sum(seconds.values()), 1)},
+        "core_seconds": None if None in worked else round(sum(worked), 1),
+        "threads": config.get("threads"),
         "env_steps": [each["env_steps"] for each in records],
         "mean_return": [each["mean_return"] for each in records],
         "seconds_each": {stage: [round(each.get(stage, 0.0), 2) for each in timings] for stage in stages},
@@ -112,10 +150,9 @@ def _row(case: Case, seed: int, train: bool) -> dict | None:
     }
 
 
-def _mbpo(*words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "mbpo", *words], stdout=subprocess.PIPE, text=True, check=True
-    )
+def _mbpo(*words: str, before: Sequence[str] = ()) -> str:
+    command = [*before, sys.executable, "-m", "mbpo", *words]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout
 
 

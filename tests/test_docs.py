@@ -100,6 +100,14 @@ def test_relative_links_resolve(page):
         assert not anchor or anchor in anchors(target.read_text()), link
 
 
+def test_every_setting_of_fast_is_in_its_table():
+    from mbpo.cli.presets import _shown
+    from mbpo.presets import FAST
+
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\S+) \|", PAGES["docs/fast.md"], re.MULTILINE))
+    assert rows == {name: _shown(value) for name, value in FAST.items()}
+
+
 def test_the_index_lists_every_page():
     for page in PAGES:
         assert page in ("README.md", "docs/index.md") or f"({Path(page).name})" in PAGES["docs/index.md"]

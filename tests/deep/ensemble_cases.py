@@ -66,7 +66,7 @@ def outputs(part, heads, x):
     for i, layer in enumerate(heads.layers):
         x = x @ np.float64(layer.weight) + np.float64(layer.bias)[:, None]
         x = x / (1 + np.exp(-x)) if i < len(heads.layers) - 1 else x
-    d, most, least = part.target_size, *(np.float64(each) for each in heads[1:])
+    d, most, least = part.target_size, *(np.float64(each) for each in heads[1:3])
     log_variance = most - softplus(most - x[..., d : 2 * d])
     return x[..., :d], least + softplus(log_variance - least), x[..., 2 * d :]
 

@@ -24,7 +24,7 @@ from mbpo.core.parts import FittedModel
 from mbpo.deep.diagnostics import Extent, diagnose
 from mbpo.deep.model_error import _calibrated, calibration, errors_by_depth
 from mbpo.deep.recorded import gather, spread
-from mbpo.deep.sac import SoftActorCritic, mean_action, sample_action
+from mbpo.deep.sac import SoftActorCritic, sample_action
 from mbpo.deep.value_error import critic_bias_in_imagination, critic_bias_in_reality, exploitation
 from mbpo.environments import make
 from mbpo.environments.true_model import TrueModel
@@ -54,7 +54,7 @@ def test_recorded_episodes_are_those_of_the_world():
     assert cut.transitions.truncated[:, 19].all()
     np.testing.assert_array_equal(cut.transitions.action, rows.action[:, :20])
     steady = gather(LinearWorld(30), agent, policy, 1, 50, 7, noise=False).transitions
-    np.testing.assert_array_equal(steady.action[0], mean_action(policy.actor, steady.observation[0]))
+    np.testing.assert_array_equal(steady.action[0], agent.mean_action(policy.actor, steady.observation[0]))
     with pytest.raises(ValueError, match="at least one step"):
         gather(LinearWorld(30), agent, policy, 0, 20, 7)
 
@@ -147,9 +147,9 @@ def test_calibration_of_a_mixture_by_hand():
 @pytest.mark.parametrize(("length", "horizon"), [(60, 25), (15, 15)])
 def test_the_exploitation_gap_of_a_known_bias(length, horizon):
     """A model that pays 0.1 too much a step gains 0.1 times the horizon, or the shorter episode."""
-    _, policy = agent_and_policy()
+    agent, policy = agent_and_policy()
     steady = recorded(LinearWorld(length, noise=0.0), noise=False)
-    found = exploitation(biased(0.1), policy, steady, 25, 64, KEY)
+    found = exploitation(biased(0.1), agent, policy, steady, 25, 64, KEY)
     assert found["gap"] == pytest.approx(0.1 * horizon, rel=1e-3)
     assert found["standard_error"] < 1e-3
     assert found["horizon"] == horizon
@@ -160,9 +160,9 @@ def test_the_exploitation_gap_of_a_known_bias(length, horizon):
 
 def test_the_exploitation_gap_counts_the_life_that_only_the_model_grants():
     """Every real step pays 1 until death after 10; the model pays 1 for all 25 steps from times 0 to 9."""
-    _, policy = agent_and_policy()
+    agent, policy = agent_and_policy()
     steady = recorded(LinearWorld(10, dies=True, reward=1.0), noise=False)
-    found = exploitation(biased(1.0, factor=0.0), policy, steady, 25, 64, KEY)
+    found = exploitation(biased(1.0, factor=0.0), agent, policy, steady, 25, 64, KEY)
     assert found["real"] == pytest.approx(5.5)
     assert found["gap"] == pytest.approx(25 - 5.5)
     assert found["starts"] == 40
@@ -175,16 +175,16 @@ def test_nothing_follows_a_terminal_state_in_the_model():
     assert found is not None
     assert found["soft_return"] == pytest.approx(0.5 * 2.0)
     steady = recorded(LinearWorld(60, noise=0.0), noise=False)
-    assert exploitation(model, policy, steady, 25, 64, KEY)["imagined"] == pytest.approx(2.0)
+    assert exploitation(model, agent, policy, steady, 25, 64, KEY)["imagined"] == pytest.approx(2.0)
 
 
 def test_rollouts_on_which_the_model_breaks_down_are_left_out():
-    _, policy = agent_and_policy()
+    agent, policy = agent_and_policy()
     steady = recorded(LinearWorld(60, noise=0.0), noise=False)
-    broken = exploitation(biased(floor=1e6), policy, steady, 25, 64, KEY)
+    broken = exploitation(biased(floor=1e6), agent, policy, steady, 25, 64, KEY)
     assert broken["gap"] is None
     assert broken["lost"] == 1.0
-    some = exploitation(biased(floor=0.0), policy, steady, 25, 64, KEY)
+    some = exploitation(biased(floor=0.0), agent, policy, steady, 25, 64, KEY)
     assert 0.0 < some["lost"] < 1.0
     assert some["gap"] == pytest.approx(0.0, abs=1e-4)
 

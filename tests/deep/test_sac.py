@@ -9,7 +9,7 @@ import numpy_sac as oracle
 import pytest
 
 from mbpo.core.types import Experience, Transition
-from mbpo.deep.sac import SoftActorCritic, mean_action, sample_action, values
+from mbpo.deep.sac import SoftActorCritic, sample_action, values
 
 n, m, BATCH = 3, 2, 12
 SETTINGS = oracle.Settings(0.9, 0.01, 0.2, 2.5, -1.5)
@@ -192,7 +192,7 @@ def learned(table, log_temperature, key):
     state = SEEKER.init(start_key)._replace(log_temperature=log_temperature)
     state, infos = jax.lax.scan(improve, state, jax.random.split(key, UPDATES))
     places = jnp.arange(-1.0, 1.5, 1.0, jnp.float32)[:, None]
-    action = mean_action(state.actor, places)
+    action = SEEKER.mean_action(state.actor, places)
     return values(state.critics, places, action), action[:, 0], infos
 
 

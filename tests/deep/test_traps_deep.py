@@ -72,7 +72,7 @@ def test_ratio_one_with_a_model_is_soft_actor_critic_bit_for_bit():
     for each, other in zip(run(True), run(False), strict=True):
         assert_same(each.done.state.policy, other.done.state.policy)
         assert_same(each.done.update, other.done.update)
-        assert_same(each.done.transition, other.done.transition)
+        assert_same(each.done.transitions, other.done.transitions)
     learning = run(True)[STEPS_BEFORE:]
     assert [float(each.done.realised_ratio) for each in learning] == [1.0] * ROUNDS
     assert sum(each.done.refitted for each in learning) == 4, "the ratio switches nothing off"

@@ -106,7 +106,7 @@ def on_host(stages, world, key, state=None):
     """`mbpo_on_host` with stages that may be compiled already."""
     rounds = mbpo_on_host(stages.parts, stages.plan, world, key, state)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(host_loop, "Stages", lambda parts, plan: stages)
+        patch.setattr(host_loop, "Stages", lambda parts, plan, announce: stages)
         first = next(rounds)
     yield first
     yield from rounds

@@ -1,17 +1,33 @@
 """Measures against the exact truth, held against the truth itself."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
 
+from mbpo.core.parts import Estimand
 from mbpo.deep.ensemble import Ensemble
 from mbpo.deep.networks import Dense
+from mbpo.deep.sac import SoftActorCritic
 from mbpo.environments.linear_quadratic import LinearQuadraticTask
 from mbpo.lqr import catalogue, exact
-from mbpo.runs import exact_truth
 from mbpo.runs.exact_truth import critic_error, exact_excess, one_step_error
+
+AGENT = SoftActorCritic(3, 3, -3.0)
+
+
+class Judge(NamedTuple):
+    """As much of an agent as a critic's error needs."""
+
+    value: Callable
+    discount: float
+
+    def estimand(self):
+        return Estimand(self.discount)
 
 
 def linear_actor(gain, limit):
@@ -30,7 +46,7 @@ def test_a_linear_policy_s_excess_is_the_exact_one(name):
     system = catalogue.get(name)
     task = LinearQuadraticTask(system, action_limit=1e3)
     gain = 0.9 * task.optimum.gain
-    found = exact_excess(task, linear_actor(gain, task.action_limit), seed=0)
+    found = exact_excess(task, AGENT, linear_actor(gain, task.action_limit), seed=0)
     truth = float(exact.excess_cost(system, gain, task.optimum.cost))
     assert found["excess_cost"] == pytest.approx(truth, abs=5 * found["standard_error"])
     assert found["standard_error"] < 0.1 * truth
@@ -51,7 +67,7 @@ def test_a_model_that_predicts_no_change_has_the_known_error():
     assert one_step_error(task, part, state, x, a) == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_exact_action_value_has_no_error(monkeypatch):
+def test_the_exact_action_value_has_no_error():
     task, discount = LinearQuadraticTask("pendulum"), 0.95
     A, B, Q, R = (getattr(task.system, name) for name in "ABQR")
     root = np.sqrt(discount)
@@ -59,19 +75,19 @@ def test_the_exact_action_value_has_no_error(monkeypatch):
     rng = np.random.default_rng(0)
     x, a = rng.standard_normal((80, 2)).astype(np.float32), rng.uniform(-1, 1, (80, 1)).astype(np.float32)
 
-    def value(critics, observation, action, other=0.0):
-        del critics
+    def value(state, observation, action, other=0.0):
+        del state
         u = np.asarray(action, np.float64) * task.action_limit
         z = np.asarray(observation, np.float64)
         after = z @ A.T + u @ B.T
         cost = [
             np.einsum("bi,ij,bj->b", each, M, each) for each, M in ((z, Q), (u, R), (after, discount * P))
         ]
-        return jnp.asarray(np.stack([7.0 - 3.0 * sum(cost) + other] * 2), jnp.float32)
+        return jnp.asarray(7.0 - 3.0 * sum(cost) + other, jnp.float32)
 
-    monkeypatch.setattr(exact_truth, "values", value)
-    assert critic_error(task, (), discount, x, a) == pytest.approx(0.0, abs=1e-6)
-    monkeypatch.setattr(
-        exact_truth, "values", lambda *rows: value(*rows, other=1e4 * rng.standard_normal(80))
-    )
-    assert critic_error(task, (), discount, x, a) > 0.8
+    def noisy(*rows):
+        return value(*rows, other=1e4 * rng.standard_normal(80))
+
+    assert critic_error(task, Judge(value, discount), (), x, a) == pytest.approx(0.0, abs=1e-6)
+    assert critic_error(task, Judge(noisy, discount), (), x, a) > 0.8
+    assert critic_error(task, Judge(lambda *rows: None, discount), (), x, a) is None

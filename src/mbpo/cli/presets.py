@@ -9,7 +9,7 @@ from typing import Any
 
 from mbpo.cli.output import console, print_json, print_rows
 from mbpo.cli.parser import Verbs, add_json, add_verb
-from mbpo.presets import PAPER, PRESETS, TaskSettings, preferred, preset
+from mbpo.presets import GROUPS, PAPER, PRESETS, TaskSettings, preferred, preset
 
 
 def add_presets(verbs: Verbs) -> None:
@@ -24,7 +24,8 @@ def run_presets(args: argparse.Namespace) -> None:
     tables = _tables(args.task)
     help_of = {each.name: each.metadata["help"] for each in dataclasses.fields(TaskSettings)}
     if args.json:
-        print_json({"presets": PRESETS, "settings": help_of, "values": tables, "paper": PAPER})
+        known = {"presets": PRESETS, "settings": help_of, "values": tables, "paper": PAPER, "groups": GROUPS}
+        print_json(known)
         return
     out = console()
     print_rows(out, "Presets: mbpo train TASK --preset NAME", ("name", "what"), list(PRESETS.items()))
@@ -37,18 +38,25 @@ def run_presets(args: argparse.Namespace) -> None:
             (task, ", ".join(f"{k}={_shown(v)}" for k, v in each.items())) for task, each in PAPER.items()
         ]
         print_rows(out, "What preset paper changes", ("task", "settings"), changed)
+    groups = [(name, ", ".join(f"{k}={_shown(v)}" for k, v in each.items())) for name, each in GROUPS.items()]
+    print_rows(out, "Several at once: --set NAME=true", ("name", "settings"), groups)
 
 
 def _tables(task: str | None) -> dict[str, dict[str, Any]]:
     if task is None:
-        return {"default": dataclasses.asdict(TaskSettings())}
+        return {
+            "default": dataclasses.asdict(TaskSettings()),
+            "fast": dataclasses.asdict(preset("fast", "")),
+        }
     if not re.search(r"-v\d+$", task):
         task = "mbpo/LinearQuadratic-v0"  # as `mbpo train` takes it
-    names = [preferred(task), *(name for name in ("repaired", "sac"))]
+    names = ["fast", preferred(task), "repaired", "sac"]
     return {name: dataclasses.asdict(preset(name, task)) for name in names}
 
 
 def _shown(value: Any) -> str:
+    if value is None or value == ():
+        return "none"
     if isinstance(value, tuple):
         return ",".join(str(each) for each in value)
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -64,7 +64,7 @@ def add_train(verbs: Verbs) -> None:
 def _add_task_options(parser: argparse.ArgumentParser) -> None:
     tasks = parser.add_argument_group("a Gymnasium task (or a system as one), networks, one seed")
     tasks.add_argument("--steps", type=int, help="real steps, warm-up included")
-    tasks.add_argument("--preset", help="paper, default, repaired or sac; see `mbpo presets`")
+    tasks.add_argument("--preset", help="fast, paper, default, repaired or sac; see `mbpo presets`")
     tasks.add_argument(
         "--set",
         metavar="KEY=VALUE",

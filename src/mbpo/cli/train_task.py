@@ -7,6 +7,7 @@ import math
 import re
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,10 @@ from mbpo.runs.plain import plain
 if TYPE_CHECKING:
     from mbpo.runs.task_request import TaskRequest
     from mbpo.runs.task_run import Progress
+
+
+LAST_RETURNS = 4  # evaluations the bar shows
+WINDOW = 120  # looks at a run, at least a second apart, over which its pace is taken
 
 
 def environment_options(environment: str, variant: str | None, words: Sequence[str]) -> dict[str, Any]:
@@ -58,14 +63,26 @@ def train_with_display(request: TaskRequest, folder: str, command: list[str]) ->
     from mbpo.runs.task_folder import kept_threads
 
     prefer_threads(kept_threads(Path(folder)) or str(usable_cores()))  # a thread a core is fastest
-    if request.settings.steps_per_round > 1:  # long programs of many products
+    if request.settings.steps_per_round > 1:  # long programs of many products (`benchmarks/speed.py`)
         products_in_parallel()
     _say_which_task(request)
     from mbpo.runs.task_run import train_task
 
     keep_compiled_programs()
     with _Display(request.environment) as display:
-        return train_task(request, Path(folder), display.show, command)
+        result = train_task(request, Path(folder), display.show, command)
+    _write_page(Path(folder))
+    return result
+
+
+def _write_page(folder: Path) -> None:
+    """The page about the complete run, in its folder."""
+    from mbpo.report.task_page import write_task_report
+    from mbpo.runs.task_record import read_task_run
+
+    page = folder / "report.html"
+    if not page.exists():
+        write_task_report(page, [read_task_run(folder)])
 
 
 def _say_which_task(request: TaskRequest) -> None:
@@ -79,23 +96,24 @@ def _say_which_task(request: TaskRequest) -> None:
 
 
 class _Display:
-    """A bar with steps, return, model error, updates a second and the time left."""
+    """A bar with what the run is doing, steps, the time left and the last evaluations; where standard error is no
+    terminal, a line for each evaluation, and for what takes long before the first."""
 
     def __init__(self, task: str) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn
 
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
             TextColumn("{task.fields[facts]}"),
         )
         self._console = Console(stderr=True, highlight=False)
         self._bar = Progress(*columns, console=self._console, transient=True)
         self._line = self._bar.add_task(task, total=None, facts="")
-        self._task, self._returned = task, ""
+        self._task, self._doing = task, ""
+        self._returns: list[float] = []
+        self._pace = _Pace()
         self._counted: tuple[float, float] | None = None  # time and updates at the evaluation before
 
     def __enter__(self) -> _Display:
@@ -107,16 +125,22 @@ class _Display:
 
     def show(self, progress: Progress) -> None:
         """Move the bar; at an evaluation also print a line."""
-        record = progress.record
-        if record is not None:
-            self._returned = self._facts(record)
-            self._console.print(f"{self._task} step {progress.done}: {self._returned}")
+        left = self._pace.left(progress)
+        if progress.record is not None:
+            facts = self._facts(progress.record) + (f", {left} left" if left else "")
+            self._console.print(f"{self._task} step {progress.done}: {facts}", soft_wrap=True)
+            self._returns = [*self._returns, progress.record["mean_return"]][-LAST_RETURNS:]
+        elif progress.doing != self._doing and not self._console.is_terminal and not self._returns:
+            self._console.print(f"{self._task} step {progress.done}: {progress.doing}", soft_wrap=True)
+        self._doing = progress.doing
+        words = [f"{progress.done:,}/{progress.total:,} steps", f"{left} left" if left else ""]
+        words.append("returns " + ", ".join(f"{each:.0f}" for each in self._returns) if self._returns else "")
         self._bar.update(
             self._line,
-            completed=progress.done,
-            total=progress.total,
+            completed=progress.done + progress.updates,
+            total=progress.total + progress.all_updates,
             description=f"{self._task} {progress.doing}",
-            facts=self._returned,
+            facts="  ".join(each for each in words if each),
         )
 
     def _facts(self, record: dict[str, Any]) -> str:
@@ -125,12 +149,38 @@ class _Display:
             facts.append(f"excess cost {excess_text(record['exact'])}")
         if "model" in record:
             facts.append(f"model error {min(record['model']['holdout_error']):.3g}")
+        gap = (record.get("diagnostics") or {}).get("exploitation") or {}
+        if gap.get("gap") is not None:
+            facts.append(
+                f"{gap['horizon']:.0f} steps in the model {gap['imagined']:.1f}, real {gap['real']:.1f}"
+            )
         now, updates = time.monotonic(), record["updates"]
         if self._counted is not None:  # the first evaluation comes after what an earlier process did
             since, before = self._counted
             facts.append(f"{(updates - before) / max(now - since, 1e-9):.0f} updates/s")
         self._counted = now, updates
         return ", ".join(facts)
+
+
+class _Pace:
+    """The time left, from the pace of the agent's updates over the last minutes, all stages included."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque(maxlen=WINDOW)
+
+    def left(self, progress: Progress) -> str:
+        """Such as "12 min"; "" until a pace is known."""
+        now = time.monotonic()
+        before = self._seen[-1] if self._seen else (-math.inf, 0)
+        if progress.updates > before[1] and now - before[0] > 1.0:
+            self._seen.append((now, progress.updates))
+        if len(self._seen) < 2:
+            return ""
+        (since, first), (until, last) = self._seen[0], self._seen[-1]
+        seconds = (progress.all_updates - last) * (until - since) / (last - first) - (now - until)
+        if seconds >= 5400:
+            return f"{seconds / 3600:.1f} h"
+        return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{max(seconds, 0):.0f} s"
 
 
 def print_task_result(result: dict[str, Any], folder: str) -> None:
@@ -148,9 +198,9 @@ def print_task_result(result: dict[str, Any], folder: str) -> None:
             facts.append(("model error over noise floor", f"{exact['one_step_error']:.3f}"))
         if exact.get("critic_error") is not None:
             facts.append(("critic against the exact Q: 1 - R^2", f"{exact['critic_error']:.3f}"))
-    facts.append(("kept in", folder))
+    facts += [("kept in", folder), ("page", str(Path(folder) / "report.html"))]
     print_facts(console(), f"{result['preset']} on {result['environment']}", facts)
-    print(f"next: mbpo evaluate {folder}, mbpo report {folder}", file=sys.stderr)
+    print(f"next: mbpo evaluate {folder}, mbpo video {folder}", file=sys.stderr)
 
 
 def excess_text(exact: dict[str, Any]) -> str:

@@ -14,7 +14,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.special import expit
 
@@ -121,7 +120,8 @@ class ValueGradient(Agent):
     is the target of every critic at (s_0, a_0), and the actor ascends the same sum with log pi_0 and with the mean of
     the critics, differentiated through model and policy for all H steps. Values are learned in units of the range
     that the soft rewards r - alpha log pi span over 1 - g, and clipped to it. `horizon` 0 is the ordinary update of
-    soft actor-critic. Actions lie in [-1, 1]^m; observations are standardised with the real data of the newest fit.
+    soft actor-critic on the batch's transitions. Actions lie in [-1, 1]^m; observations are standardised with the
+    real data of the newest fit.
     """
 
     observation_size: int = eqx.field(static=True)
@@ -194,7 +194,7 @@ class ValueGradient(Agent):
         self, state: ValueGradientState, observation: Float[Array, "B n"], action: Float[Array, "B m"]
     ) -> Float[Array, "B"]:
         """The mean over all pairs of critics of the smaller one, as the targets take it of a pair drawn at random."""
-        q = self._values(state.critics, state.policy, unit(state.range), observation, action)
+        q = self.values(state.critics, state.policy, unit(state.range), observation, action)
         if self.critics == 1:
             return q[0]
         count = self.critics
@@ -218,52 +218,48 @@ class ValueGradient(Agent):
     def update(
         self, state: ValueGradientState, experience: Experience, key: PRNGKeyArray
     ) -> tuple[ValueGradientState, ValueGradientInfo]:
-        model = experience.model
+        model, rows = experience.model, experience.transitions
         assert model is not None, "a value gradient needs a model"
         roll_key, pair_key = jax.random.split(key)
-        start, policy = experience.transitions.observation, state.policy
+        start, policy = rows.observation, state.policy
         temperature = jnp.exp(state.log_temperature)
+        path, along, back = self.rolled(policy, model, start, roll_key)
 
-        def roll(layers: Layers) -> tuple[Path, Along]:
-            return self.roll(policy._replace(layers=layers), model, start, roll_key)
-
-        path, back, along = jax.vjp(roll, policy.layers, has_aux=True)
-        discounts = jnp.asarray(self.discount ** np.arange(self.horizon + 1), jnp.float32)[:, None]
-        reach = discounts[-1] * along.alive[-1]
-
-        # the range of values, from the soft rewards of this rollout
-        soft = along.reward - temperature * path.log_prob[: self.horizon]
-        spread = self._moved(state.range, soft) if self.horizon else state.range
+        # what the critics learn from: the rollout, or without one the transitions of the batch
+        if self.horizon:
+            action, gained, bonus, reach = along.action, *self._soft_return(path, along, temperature)
+            soft = along.reward - temperature * path.log_prob[:-1]
+            ending = path.observation, path.action
+        else:
+            pair_key, next_key = jax.random.split(pair_key)
+            action, gained = rows.action, self.reward_scale * rows.reward
+            noise = jax.random.normal(next_key, rows.action.shape, jnp.float32)
+            following, log_prob = self.draw(policy, rows.next_observation, noise)
+            reach = self.discount * (1.0 - rows.terminal.astype(jnp.float32))
+            bonus = -reach * temperature * log_prob
+            soft = (gained - temperature * log_prob)[None]
+            ending = rows.next_observation, following
+        spread = self._moved(state.range, soft)
         units = unit(spread)
         low, high = units.centre - units.half_width, units.centre + units.half_width
-
-        # critics: towards the target, the soft return of the rollout and what the slow critics say at its end
-        pair = jax.random.permutation(pair_key, self.critics)[: min(2, self.critics)]
+        pair = jax.random.permutation(pair_key, self.critics)[:2]
         slow = jax.tree.map(lambda leaf: leaf[pair], state.targets)
-        ending = jnp.min(self._values(slow, policy, units, path.observation, path.action), axis=0)
-        bonus = -temperature * jnp.sum((discounts * along.alive * path.log_prob)[1:], axis=0)
-        clipped = jnp.clip(ending, low, high) if self.horizon else ending
-        target = jax.lax.stop_gradient(path.gained + bonus + reach * clipped)
+        promised = jnp.min(self.values(slow, policy, units, *ending), axis=0)
+        target = jax.lax.stop_gradient(gained + bonus + reach * jnp.clip(promised, low, high))
 
+        # critics
         def error(critics: Layers) -> Float[Array, ""]:
-            q = self._values(critics, policy, units, start, along.action)
+            q = self.values(critics, policy, units, start, action)
             return jnp.sum(jnp.mean(((q - target[None]) / units.half_width) ** 2, axis=1))
 
         loss, gradient = jax.value_and_grad(error)(state.critics)
         critics, critic_optimiser = self._adam_step(gradient, state.critic_optimiser, state.critics)
 
         # actor: the same rollout once more, backwards
-        count = jnp.float32(start.shape[0])
+        def judge(observation: Array, action: Array) -> Float[Array, "B"]:
+            return jnp.mean(self.values(critics, policy, units, observation, action), axis=0)
 
-        def promise(observation: Array, action: Array) -> Float[Array, ""]:
-            q = self._values(critics, policy, units, observation, action)
-            return jnp.sum(reach * jnp.mean(q, axis=0)) / count
-
-        by_state, by_action = jax.grad(promise, (0, 1))(path.observation, path.action)
-        entropy_weight = temperature * discounts * along.alive / count
-        share = jnp.full_like(path.gained, -1.0) / count
-        (gradient,) = back(Path(share, entropy_weight, -by_state, -by_action))
-        norm = optax.global_norm(gradient)
+        gradient = self.descent(path, along, back, temperature, judge)
         layers, actor_optimiser = self._adam_step(gradient, state.actor_optimiser, policy.layers)
 
         # temperature and slow critics
@@ -275,17 +271,17 @@ class ValueGradient(Agent):
             lambda slow, fast: slow + self.target_rate * (fast - slow), state.targets, critics
         )
         info = ValueGradientInfo(
-            loss,
-            norm,
-            jnp.exp(log_temperature),
-            -mean_log_prob,
-            jnp.mean(target),
-            jnp.mean(along.reward) if self.horizon else jnp.float32(0),
-            1.0 - jnp.mean(along.alive[-1]),
-            jnp.mean((ending < low).astype(jnp.float32)),
-            jnp.mean((ending > high).astype(jnp.float32)),
-            low,
-            high,
+            critic_loss=loss,
+            actor_gradient=jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient))),
+            temperature=jnp.exp(log_temperature),
+            entropy=-mean_log_prob,
+            mean_value=jnp.mean(target),
+            imagined_reward=jnp.mean(along.reward if self.horizon else rows.reward),
+            ended=1.0 - jnp.mean(along.alive[-1]),
+            clipped_below=jnp.mean((promised < low).astype(jnp.float32)),
+            clipped_above=jnp.mean((promised > high).astype(jnp.float32)),
+            value_low=low,
+            value_high=high,
         )
         return (
             ValueGradientState(
@@ -304,19 +300,34 @@ class ValueGradient(Agent):
     def retreat(self, state: ValueGradientState) -> ValueGradientState:
         return state
 
-    def roll(
+    def rolled(
+        self,
+        policy: StandardisedActor,
+        model: FittedModel,
+        start: Float[Array, "B n"],
+        key: PRNGKeyArray,
+    ) -> tuple[Path, Along, Callable[[Path], tuple[Layers]]]:
+        """`horizon` imagined steps from `start` and one more action, and the pull-back of cotangents of the path to the
+        actor's layers. Rows that ended stand still."""
+        path, back, along = jax.vjp(
+            lambda layers: self._roll(policy._replace(layers=layers), model, start, key),
+            policy.layers,
+            has_aux=True,
+        )
+        return path, along, back
+
+    def _roll(
         self,
         policy: StandardisedActor,
         model: FittedModel,
         start: Float[Array, "B n"],
         key: PRNGKeyArray,
     ) -> tuple[Path, Along]:
-        """`horizon` imagined steps from `start`, and one more action; rows that ended stand still."""
         count = start.shape[0]
         action_key, *step_keys = jax.random.split(key, self.horizon + 1)
         noise = jax.random.normal(action_key, (self.horizon + 1, count, self.action_size), jnp.float32)
         observation, alive = start, jnp.ones(count, jnp.float32)
-        action, log_prob = draw(policy, observation, noise[0])
+        action, log_prob = self.draw(policy, observation, noise[0])
         first, gained = jax.lax.stop_gradient(action), jnp.zeros(count, jnp.float32)
         log_probs, lives, rewards = [log_prob], [alive], []
         for time in range(self.horizon):
@@ -326,13 +337,54 @@ class ValueGradient(Agent):
             alive = alive * (1.0 - terminal.astype(jnp.float32))
             stays = jax.lax.stop_gradient(observation)
             observation = jnp.where(alive[:, None] > 0, following, stays)
-            action, log_prob = draw(policy, observation, noise[time + 1])
+            action, log_prob = self.draw(policy, observation, noise[time + 1])
             log_probs.append(log_prob)
             lives.append(alive)
         reward = jnp.stack(rewards) if rewards else jnp.zeros((0, count), jnp.float32)
         return Path(gained, jnp.stack(log_probs), observation, action), Along(first, jnp.stack(lives), reward)
 
-    def _values(
+    def _soft_return(
+        self, path: Path, along: Along, temperature: Float[Array, ""]
+    ) -> tuple[Float[Array, "B"], Float[Array, "B"], Float[Array, "B"]]:
+        """The first two sums of the target, and the weight g^H l_H of what is promised at the end."""
+        weights = self._discounts() * along.alive
+        bonus = -temperature * jnp.sum((weights * path.log_prob)[1:], axis=0)
+        return path.gained, bonus, weights[-1]
+
+    def descent(
+        self,
+        path: Path,
+        along: Along,
+        back: Callable[[Path], tuple[Layers]],
+        temperature: Float[Array, ""],
+        judge: Callable[[Array, Array], Float[Array, "B"]],
+    ) -> Layers:
+        """The gradient, with respect to the actor's layers, of minus the mean over rows of
+
+            sum_{t<H} g^t l_t r_t - alpha sum_{t<=H} g^t l_t log pi_t + g^H l_H Q(s_H, a_H),
+
+        Q(s, a) = `judge`, itself held fixed."""
+        count = jnp.float32(path.gained.shape[0])
+        weights = self._discounts() * along.alive / count
+
+        def promise(observation: Array, action: Array) -> Float[Array, ""]:
+            return jnp.sum(weights[-1] * judge(observation, action))
+
+        by_state, by_action = jax.grad(promise, (0, 1))(path.observation, path.action)
+        share = jnp.full_like(path.gained, -1.0) / count
+        (gradient,) = back(Path(share, temperature * weights, -by_state, -by_action))
+        return gradient
+
+    def _discounts(self) -> Float[Array, "T 1"]:
+        return jnp.asarray(self.discount ** np.arange(self.horizon + 1), jnp.float32)[:, None]
+
+    def draw(
+        self, policy: StandardisedActor, observation: Float[Array, "B n"], noise: Float[Array, "B m"]
+    ) -> tuple[Float[Array, "B m"], Float[Array, "B"]]:
+        """Reparametrised actions and their log densities; see `draw`."""
+        return draw(policy, observation, noise)
+
+    def values(
         self,
         critics: Layers,
         policy: StandardisedActor,
@@ -347,7 +399,7 @@ class ValueGradient(Agent):
         return forward(critics, stacked, jax.nn.silu, norms)[..., 0] * units.half_width + units.centre
 
     def _moved(self, before: Range, soft: Float[Array, "H B"]) -> Range:
-        """The range after one rollout; the first one sets it."""
+        """The range after soft rewards r - alpha log pi; the first ones set it."""
         found = jnp.quantile(soft.reshape(-1), jnp.asarray(TAILS, jnp.float32)) / (1.0 - self.discount)
         rate = jnp.where(before.seen > 0, self.range_rate, 1.0).astype(jnp.float32)
         return Range(

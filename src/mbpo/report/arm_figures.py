@@ -46,6 +46,16 @@ def pooling_words(arm: Arm) -> str:
     return " Lines: median over seeds; bands: least to greatest; thin where some seeds are not there."
 
 
+DRAWN = (
+    "temperature",
+    "entropy",
+    "critic_loss",
+    "mean_value",
+    "value_low",
+    "value_high",
+)  # have places of their own
+
+
 def model_figure(arm: Arm) -> Picture | None:
     """Hold-out error and epochs of the fits, and the rollout length where it changes; None without a fitted model."""
     lengths = {record.get("rollout_length") for run in arm.recorded for record in run.records}
@@ -77,11 +87,20 @@ def agent_figure(arm: Arm) -> Picture | None:
     """Temperature, entropy, critic loss and mean value; None before the first evaluation."""
     target = arm.recorded[0].target_entropy if arm.recorded else None
     aim = () if target is None else ((target, f"target {number(target)}", palette.MUTED[0]),)
+    low, high = at("agent", "value_low"), at("agent", "value_high")
     panels = [
         Panel("temperature", (Line("", BLUE, at("agent", "temperature")),), log=True),
         Panel("entropy", (Line("entropy", BLUE, at("agent", "entropy")),), aim),
         Panel("critic loss", (Line("", ORANGE, at("agent", "critic_loss")),), log=True),
-        Panel("mean value", (Line("", GREEN, at("agent", "mean_value")),)),
+        Panel(
+            "mean value",
+            (
+                Line("mean", GREEN, at("agent", "mean_value")),
+                Line("low", GREY, low),
+                Line("high", GREY, high),
+            ),
+        ),
+        *(Panel(name.replace("_", " "), (Line("", BLUE, at("agent", name)),)) for name in _others(arm)),
     ]
     with style():
         figure = panels_figure(arm.recorded, panels) if arm.recorded else None
@@ -91,11 +110,17 @@ def agent_figure(arm: Arm) -> Picture | None:
     return Picture(
         "agent",
         "Improving the agent",
-        "In the last update before each evaluation. Entropy in nats, which the temperature steers to its target; "
-        f"critic loss and mean value in scaled rewards.{pooling_words(arm)}",
-        "Temperature, entropy, critic loss and mean value of the agent against real steps.",
+        "In the last update before each evaluation, as the agent logs it. Entropy in nats, which a temperature steers "
+        f"to its target; critic loss and mean value in the agent's own units.{pooling_words(arm)}",
+        "What the agent logs of its updates against real steps.",
         svg,
     )
+
+
+def _others(arm: Arm) -> list[str]:
+    """What else the agent logs."""
+    names = arm.recorded[0].records[-1]["agent"] if arm.recorded else {}
+    return [name for name in names if name not in DRAWN]
 
 
 def time_figure(arm: Arm) -> Picture | None:

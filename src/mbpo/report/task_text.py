@@ -117,7 +117,7 @@ def inner_findings(arm: Arm) -> list[str]:
     """What the inside of the runs shows at the last evaluation that all of them have."""
     if not arm.recorded:
         return []
-    found = (_model(arm), _depth(arm), _coverage(arm), _gap(arm), _critics(arm), _entropy(arm), _time(arm))
+    found = (_model(arm), _depth(arm), _coverage(arm), _gap(arm), _critics(arm), _agent(arm), _time(arm))
     return [sentence for sentence in found if sentence]
 
 
@@ -195,11 +195,16 @@ def _against_zero(arm: Arm, part: str, key: str) -> str:
     return f"{number(value)} ± {number(width)} ({side})"
 
 
-def _entropy(arm: Arm) -> str:
+def _agent(arm: Arm) -> str:
+    """What the agent says of itself: of entropy and temperature where it has them, else the first it logs."""
     target = arm.recorded[0].target_entropy
     aim = "" if target is None else f", target {number(target)}"
     entropy, temperature = (_last(arm, at("agent", name)) for name in ("entropy", "temperature"))
-    return f"Agent: entropy {entropy}{aim}; temperature {temperature}."
+    if entropy and temperature:
+        return f"Agent: entropy {entropy}{aim}; temperature {temperature}."
+    names = list(arm.recorded[0].records[-1]["agent"])[:4]
+    said = [f"{name.replace('_', ' ')} {_last(arm, at('agent', name))}" for name in names]
+    return f"Agent: {'; '.join(said)}." if said else ""
 
 
 def _time(arm: Arm) -> str:

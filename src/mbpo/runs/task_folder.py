@@ -2,7 +2,7 @@
 
 - `config.json`: the request, the command, versions, platform and devices, and where the run went on under others
 - `metrics.jsonl`: one JSON object for each evaluation, the same bytes however often the run was interrupted
-- `timings.jsonl`: seconds spent in each stage up to each evaluation
+- `timings.jsonl`: seconds spent in each stage up to each evaluation, and seconds that all cores worked
 - `events/`: the same for TensorBoard
 - `checkpoints/`: everything needed to go on
 - `policy.safetensors`, `result.json`: once the run is complete

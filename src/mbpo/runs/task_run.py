@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,11 +48,13 @@ MAY_BE_INFINITE = (".model.holdout_error", ".model.steps.before", ".model.steps.
 
 
 class Progress(NamedTuple):
-    """What a watcher is told after every real step: steps done and wanted, what the run is doing in words, and at an
-    evaluation the record just written."""
+    """What a watcher is told after every piece of a round: real steps done and wanted, agent updates done and wanted,
+    what the run is doing in words, and at an evaluation the record just written."""
 
     done: int
     total: int
+    updates: int
+    all_updates: int
     doing: str
     record: dict[str, Any] | None
 
@@ -102,6 +104,12 @@ def train_task(
         return run.finish() if found is None else found
 
 
+def logged(info: Any) -> dict[str, float]:
+    """The numbers of what an agent's update says, by name; `info` is a named tuple, a mapping, or nothing."""
+    named = info._asdict() if hasattr(info, "_asdict") else info if isinstance(info, Mapping) else {}
+    return {name: float(value) for name, value in named.items() if np.ndim(value) == 0}
+
+
 class _Run:
     """A run in progress."""
 
@@ -115,6 +123,7 @@ class _Run:
         self.doing = "starting"
         self.tally = Tally()
         self.seconds: dict[str, float] = {}
+        self.core_seconds, self._processed = 0.0, time.process_time()
         self.state: RunState
         self._last_write, self._pause = time.monotonic(), LEAST_PAUSE
         self.checkpointed: int | None = None
@@ -136,7 +145,7 @@ class _Run:
             position, timings = facts["metrics_bytes"], facts["timings_bytes"]
             tally = facts["tally"]
             self.tally = Tally(**{**tally, "finished_returns": tuple(tally["finished_returns"])})
-            self.seconds = facts["seconds"]
+            self.seconds, self.core_seconds = facts["seconds"], facts.get("core_seconds", 0.0)
             self.state, episode = unpacked(jax.eval_shape(start), dict(checkpoint.arrays), facts["episode"])
             note_resumption(self.folder, step)
         else:
@@ -166,11 +175,16 @@ class _Run:
         key = jax.random.key(self.request.seed)
         return mbpo_on_host(self.parts, self.plan, self.world, key, self.state, self._announce)
 
+    def _tell(self, record: dict[str, Any] | None) -> None:
+        clock = self.state.clock
+        counts = int(clock.env_steps), self.request.steps, int(clock.updates)
+        self.watch(Progress(*counts, self.plan.updates_after(self.plan.rounds), self.doing, record))
+
     def _announce(self, doing: str) -> None:
         """Tell the watcher what comes next, where that is something new."""
         if doing != self.doing:
             self.doing = doing
-            self.watch(Progress(int(self.state.clock.env_steps), self.request.steps, doing, None))
+            self._tell(None)
 
     def _after(self, done: HostRound) -> None:
         """Check, count, record, report and checkpoint one round."""
@@ -187,7 +201,7 @@ class _Run:
             step // settings.evaluate_every > (step - settings.steps_per_round) // settings.evaluate_every
         )
         record = self._record(done) if done.complete and (passed or last) else None
-        self.watch(Progress(step, self.request.steps, self.doing, record))
+        self._tell(record)
         if last or time.monotonic() - self._last_write >= self._pause:
             self._checkpoint(step)
 
@@ -195,9 +209,9 @@ class _Run:
         if done.update is None:
             return
         cure = f"expected a finite number: lower agent_learning_rate or reward_scale; {self._stopped()}"
-        for name, value in done.update._asdict().items():
+        for name, value in logged(done.update).items():
             if not np.isfinite(value):
-                raise InputError(f"{name.replace('_', ' ')} is {float(value)} after step {step}, {cure}")
+                raise InputError(f"{name.replace('_', ' ')} is {value} after step {step}, {cure}")
         error = getattr(done.state.model, "holdout_error", None)
         if error is not None and not np.isfinite(error).all():
             raise InputError(
@@ -242,7 +256,7 @@ class _Run:
             "training_returns": list(tally.finished_returns),
             "episodes": tally.episodes,
             "realised_ratio": tally.ratio_sum / max(tally.rounds, 1),
-            "agent": {name: float(value) for name, value in done.update._asdict().items()},
+            "agent": logged(done.update),
         }
         if batches.branches is not None:
             record["rollout_length"] = int(batches.branches.length(state.clock.env_steps))
@@ -265,11 +279,23 @@ class _Run:
         if isinstance(task, LinearQuadraticTask):
             record["exact"] = self._exact(task)
         self.metrics.append(record)
-        self.timings.append({"env_steps": record["env_steps"], "seconds": self.seconds})
+        self._count_core_seconds()
+        timing = {
+            "env_steps": record["env_steps"],
+            "seconds": self.seconds,
+            "core_seconds": self.core_seconds,
+        }
+        self.timings.append(timing)
         self.events.write(record["env_steps"], {**record, "seconds": self.seconds})
-        self.seconds = {}
+        self.seconds, self.core_seconds = {}, 0.0
         tally.clear()
         return record
+
+    def _count_core_seconds(self) -> None:
+        """Add what all cores of this process have worked since it was last asked."""
+        now = time.process_time()
+        self.core_seconds += now - self._processed
+        self._processed = now
 
     def _diagnostics(self, step: int) -> dict[str, Any]:
         """What only the simulator can tell, from episodes that the step and the seed decide."""
@@ -301,7 +327,9 @@ class _Run:
 
     def _checkpoint(self, step: int) -> None:
         began = time.monotonic()
+        self._count_core_seconds()
         facts = {
+            "core_seconds": self.core_seconds,
             "metrics_bytes": self.metrics.sync(),
             "timings_bytes": self.timings.sync(),
             "episode": self.world.episode.number,
