@@ -179,7 +179,7 @@ def test_a_trained_run_is_evaluated_and_filmed(tmp_path, capsys):
     arrays = load_file(whole)
     cut = {**arrays, "[1].weight": arrays["[1].weight"][:-1]}
     wild = {**arrays, "[0].bias": np.full_like(arrays["[0].bias"], np.nan)}
-    for damaged, said in (({}, "no array"), (cut, "layer 1"), (wild, "layer 0")):
+    for damaged, said in (({}, "no array"), (cut, "[1].weight is float32"), (wild, "[0].bias holds NaN")):
         save_file(damaged, whole)
         assert said in refused(capsys, ["evaluate", str(folder)])
 

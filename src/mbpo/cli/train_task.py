@@ -97,7 +97,7 @@ def _say_which_task(request: TaskRequest) -> None:
 
 class _Display:
     """A bar with what the run is doing, steps, the time left and the last evaluations; where standard error is no
-    terminal, a line for each evaluation, and for what takes long before the first."""
+    terminal, a line for each evaluation and one when it begins to compile."""
 
     def __init__(self, task: str) -> None:
         from rich.console import Console
@@ -111,7 +111,7 @@ class _Display:
         self._console = Console(stderr=True, highlight=False)
         self._bar = Progress(*columns, console=self._console, transient=True)
         self._line = self._bar.add_task(task, total=None, facts="")
-        self._task, self._doing = task, ""
+        self._task, self._told = task, False
         self._returns: list[float] = []
         self._pace = _Pace()
         self._counted: tuple[float, float] | None = None  # time and updates at the evaluation before
@@ -130,9 +130,9 @@ class _Display:
             facts = self._facts(progress.record) + (f", {left} left" if left else "")
             self._console.print(f"{self._task} step {progress.done}: {facts}", soft_wrap=True)
             self._returns = [*self._returns, progress.record["mean_return"]][-LAST_RETURNS:]
-        elif progress.doing != self._doing and not self._console.is_terminal and not self._returns:
-            self._console.print(f"{self._task} step {progress.done}: {progress.doing}", soft_wrap=True)
-        self._doing = progress.doing
+        elif progress.doing == "compiling" and not self._console.is_terminal and not self._told:
+            self._console.print(f"{self._task} step {progress.done}: compiling", soft_wrap=True)
+            self._told = True
         words = [f"{progress.done:,}/{progress.total:,} steps", f"{left} left" if left else ""]
         words.append("returns " + ", ".join(f"{each:.0f}" for each in self._returns) if self._returns else "")
         self._bar.update(

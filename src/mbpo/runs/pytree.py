@@ -36,12 +36,12 @@ def flatten(tree: Any) -> dict[str, np.ndarray]:
     return found
 
 
-def restore(example_tree: Tree, arrays: Mapping[str, np.ndarray]) -> Tree:
+def restore(example_tree: Tree, arrays: Mapping[str, np.ndarray], source: str = "the checkpoint") -> Tree:
     """The tree of `example_tree`'s structure and kinds of leaf that holds `arrays`; nothing is shared with them.
 
     A JAX leaf (or a `jax.ShapeDtypeStruct`) becomes a JAX array on the default device, of the same dtype
     whichever way the 64-bit switch stands, and as weakly typed as the example. Functions are the example's.
-    Raises `InputError` naming the first leaf whose name, shape or dtype differs.
+    Raises `InputError` naming `source` and the first leaf whose name, shape or dtype differs.
     """
     import jax
 
@@ -51,13 +51,13 @@ def restore(example_tree: Tree, arrays: Mapping[str, np.ndarray]) -> Tree:
             leaves.append(leaf)
             continue
         if name not in arrays:
-            raise InputError(f"the checkpoint has no array {name!r}, which this run needs")
-        _check(name, arrays[name], leaf)
+            raise InputError(f"{source} has no array {name!r}, which this run needs")
+        _check(name, arrays[name], leaf, source)
         leaves.append(_like(leaf, arrays[name]))
         used.add(name)
     for name in arrays:
         if name not in used:
-            raise InputError(f"the checkpoint has an array {name!r}, which this run has no place for")
+            raise InputError(f"{source} has an array {name!r}, which this run has no place for")
     return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(example_tree), leaves)
 
 
@@ -83,7 +83,7 @@ def _key_implementation(leaf: Any) -> str | None:
     raise TypeError(f"{dtype} is not one of JAX's own PRNG keys: {', '.join(KEY_IMPLEMENTATIONS)}")
 
 
-def _check(name: str, array: np.ndarray, leaf: Any) -> None:
+def _check(name: str, array: np.ndarray, leaf: Any, source: str) -> None:
     import jax
 
     if _key_implementation(leaf):
@@ -92,7 +92,7 @@ def _check(name: str, array: np.ndarray, leaf: Any) -> None:
         leaf = np.asarray(leaf)
     if (array.shape, array.dtype) != (leaf.shape, leaf.dtype):
         raise InputError(
-            f"the checkpoint's {name or 'array'} is {array.dtype} {list(array.shape)}, "
+            f"{source}'s {name or 'array'} is {array.dtype} {list(array.shape)}, "
             f"expected {leaf.dtype} {list(leaf.shape)}"
         )
 

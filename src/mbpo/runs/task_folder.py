@@ -44,8 +44,10 @@ def check_free(folder: Path, request: TaskRequest) -> None:
         check_writable(folder)
 
 
-def open_folder(folder: Path, request: TaskRequest, sizes: dict[str, int], command: list[str]) -> None:
-    """Make `folder` the place of `request`, unless it is already; `sizes`: of observation and action."""
+def open_folder(
+    folder: Path, request: TaskRequest, command: list[str], sizes: dict[str, int] | None = None
+) -> None:
+    """Make `folder` the place of `request`, unless it is already; `sizes`: of observation and action, where known."""
     check_free(folder, request)
     if not (folder / "config.json").exists():
         asked = plain(dataclasses.asdict(request))

@@ -102,7 +102,7 @@ def read_task_run(folder: Path) -> TaskRecord:
         seconds={each["env_steps"]: each["seconds"] for each in timings},
         done=max([last, *_checkpoints(folder)]),
         complete=read_result(folder) is not None,
-        action_size=config.get("sizes", {}).get("action"),
+        action_size=(config.get("sizes") or {}).get("action"),
         **{key: config[key] for key in FROM_CONFIG},
     )
 

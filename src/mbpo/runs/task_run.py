@@ -48,15 +48,16 @@ MAY_BE_INFINITE = (".model.holdout_error", ".model.steps.before", ".model.steps.
 
 
 class Progress(NamedTuple):
-    """What a watcher is told after every piece of a round: real steps done and wanted, agent updates done and wanted,
-    what the run is doing in words, and at an evaluation the record just written."""
+    """What a watcher is told before each stage that is not the same as the last, and after every piece of a round: real
+    steps done and wanted, what the run is doing in words, at an evaluation the record just written, and agent updates
+    done and wanted."""
 
     done: int
     total: int
-    updates: int
-    all_updates: int
     doing: str
     record: dict[str, Any] | None
+    updates: int = 0
+    all_updates: int = 0
 
 
 @dataclass
@@ -99,7 +100,7 @@ def train_task(
     check_free(folder, request)
     with run_lock(folder):
         sizes = {"observation": run.environment.observation_size, "action": run.environment.action_size}
-        open_folder(folder, request, sizes, command)
+        open_folder(folder, request, command, sizes)
         found = read_result(folder)
         return run.finish() if found is None else found
 
@@ -177,8 +178,9 @@ class _Run:
 
     def _tell(self, record: dict[str, Any] | None) -> None:
         clock = self.state.clock
-        counts = int(clock.env_steps), self.request.steps, int(clock.updates)
-        self.watch(Progress(*counts, self.plan.updates_after(self.plan.rounds), self.doing, record))
+        wanted = self.request.steps, self.plan.updates_after(self.plan.rounds)
+        done = int(clock.env_steps), int(clock.updates)
+        self.watch(Progress(done[0], wanted[0], self.doing, record, done[1], wanted[1]))
 
     def _announce(self, doing: str) -> None:
         """Tell the watcher what comes next, where that is something new."""

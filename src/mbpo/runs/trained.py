@@ -16,7 +16,7 @@ from mbpo.core.parts import Agent
 from mbpo.environments import GymnasiumEnvironment, make
 from mbpo.errors import InputError
 from mbpo.presets import settings_from
-from mbpo.runs.checkpoint import read_checkpoint, restore
+from mbpo.runs.checkpoint import flatten, read_checkpoint, restore
 from mbpo.runs.evaluation import Policy
 from mbpo.runs.task_agents import make_agent
 from mbpo.runs.task_folder import read_config
@@ -125,7 +125,8 @@ def load(directory: str | os.PathLike[str]) -> TrainedPolicy:
         }
     sizes = _sizes(config)
     agent = make_agent(settings_from(request["settings"]), *sizes)
-    return TrainedPolicy(folder, request, step, agent, sizes, _policy(folder, agent, arrays, bool(prefix)))
+    source = f"the newest checkpoint of {folder}" if prefix else str(whole)
+    return TrainedPolicy(folder, request, step, agent, sizes, _policy(source, agent, arrays, bool(prefix)))
 
 
 def _sizes(config: dict[str, Any]) -> tuple[int, int]:
@@ -142,16 +143,15 @@ def _sizes(config: dict[str, Any]) -> tuple[int, int]:
     return found
 
 
-def _policy(folder: Path, agent: Agent, arrays: dict[str, np.ndarray], whole: bool) -> Any:
-    """The agent's policy from `arrays`, or from those of its `whole` state; raises InputError unless they fit it and
-    are finite."""
+def _policy(source: str, agent: Agent, arrays: dict[str, np.ndarray], whole: bool) -> Any:
+    """The agent's policy from the `arrays` of `source`, or from those of its `whole` state; raises InputError unless
+    they fit it and are finite."""
     state = jax.eval_shape(agent.init, jax.random.key(0))
-    example = state if whole else jax.eval_shape(agent.policy, state)
-    try:
-        found = restore(example, arrays)
-    except InputError as error:
-        raise InputError(f"{folder} does not hold the policy of its agent: {error}") from None
+    found = restore(state if whole else jax.eval_shape(agent.policy, state), arrays, source)
     policy = agent.policy(found) if whole else found
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(policy)):
-        raise InputError(f"{folder} does not hold the policy of its agent: a number in it is not finite")
+    for name, array in flatten(policy).items():
+        if not np.isfinite(array).all():
+            raise InputError(
+                f"{source}'s {name} holds NaN or an infinity, expected a policy of finite numbers"
+            )
     return policy
