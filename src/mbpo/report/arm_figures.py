@@ -57,11 +57,12 @@ DRAWN = (
 
 
 def model_figure(arm: Arm) -> Picture | None:
-    """Hold-out error and epochs of the fits, and the rollout length where it changes; None without a fitted model."""
+    """Hold-out error and length of the fits, and the rollout length where it changes; None without a fitted model."""
+    stopped = arm.settings.get("model_steps") is None
     lengths = {record.get("rollout_length") for run in arm.recorded for record in run.records}
     panels = [
         Panel("hold-out error", (Line("", BLUE, holdout),), log=True),
-        Panel("epochs", (Line("", BLUE, at("model", "epochs")),), whole=True),
+        Panel("epochs" if stopped else "steps", (Line("", BLUE, at("model", "epochs")),), whole=True),
         Panel("rollout length", (Line("", GREEN, at("rollout_length")),), whole=True),
     ]
     fitted = any("model" in record for run in arm.recorded for record in run.records)
@@ -76,9 +77,9 @@ def model_figure(arm: Arm) -> Picture | None:
     return Picture(
         "model",
         "Fitting the model",
-        f"The last fit before each evaluation. Hold-out error: mean squared error of the elites, in {scaled}; epochs "
-        f"until it stopped falling.{pooling_words(arm)}",
-        "Hold-out error of the model and epochs of its fits against real steps.",
+        f"The last fit before each evaluation. Hold-out error: mean squared error of the elites, in {scaled}; "
+        f"{'epochs until it stopped falling' if stopped else 'gradient steps of a fit'}.{pooling_words(arm)}",
+        "Hold-out error of the model and length of its fits against real steps.",
         svg,
     )
 

@@ -127,6 +127,11 @@ def _last(arm: Arm, value: Value) -> str:
     return "" if curve is None else _spread(curve, last_whole(curve))
 
 
+def fit_unit(arm: Arm) -> str:
+    """What the length of a fit is counted in."""
+    return "epochs" if arm.settings.get("model_steps") is None else "gradient steps"
+
+
 def _model(arm: Arm) -> str:
     curve, epochs = pooled(arm.recorded, holdout), _last(arm, at("model", "epochs"))
     if curve is None:
@@ -136,7 +141,7 @@ def _model(arm: Arm) -> str:
     floor = pooled(arm.recorded, above_floor)
     above = "" if floor is None else per_cent(float(floor.middle[last_whole(floor)]))
     over = above and f" Its one-step error is {above} above the noise floor."
-    return f"Model: hold-out error {_spread(curve, place)}{since}; the last fit took {epochs} epochs.{over}"
+    return f"Model: hold-out error {_spread(curve, place)}{since}; the last fit took {epochs} {fit_unit(arm)}.{over}"
 
 
 def _depth(arm: Arm) -> str:
