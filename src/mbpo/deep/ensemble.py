@@ -15,6 +15,7 @@ from mbpo.core.parts import Followed, Model
 from mbpo.core.types import Transition
 from mbpo.deep import adam, ensemble_fit, ensemble_steps
 from mbpo.deep.networks import Layers, forward, init_layers, lecun, truncated
+from mbpo.deep.standardise import Affine
 
 Rule = Callable[[Array, Array, Array], Array]
 """A termination rule: (observation `[n]`, action `[m]`, next observation `[n]`) -> bool."""
@@ -22,13 +23,6 @@ Rule = Callable[[Array, Array, Array], Array]
 
 FIRST_DEVIATION = -1.0  # log of a standardised target's noise before any data
 LEAST_DEVIATION = 1e-3  # added to it
-
-
-class Affine(NamedTuple):
-    """x -> (x - mean) / scale, for each coordinate."""
-
-    mean: Float[Array, "d"]
-    scale: Float[Array, "d"]
 
 
 class Heads(NamedTuple):

@@ -10,8 +10,8 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from mbpo.core.buffer import Ring, held
-from mbpo.core.precision import product
 from mbpo.deep import adam
+from mbpo.deep.standardise import Affine, moments
 
 if TYPE_CHECKING:
     from mbpo.deep.ensemble import Ensemble, EnsembleState, Heads
@@ -117,18 +117,14 @@ def _standardise(part: Ensemble, state: EnsembleState, real: Ring, split: Split)
     """Mean and standard deviation of the training rows."""
     rank = jnp.zeros(real.capacity, jnp.int32).at[split.order].set(jnp.arange(real.capacity, dtype=jnp.int32))
     chosen = (held(real) & (rank >= split.holdout)).astype(jnp.float32)
-    inputs, targets = (_moments(each, chosen) for each in raw(part, real))
-    affine = type(state.inputs)
-    changed = state._replace(inputs=affine(*inputs))
-    return changed._replace(targets=affine(*targets)) if part.normalise_targets else changed
+    inputs, targets = (_affine(each, chosen) for each in raw(part, real))
+    changed = state._replace(inputs=inputs)
+    return changed._replace(targets=targets) if part.normalise_targets else changed
 
 
-def _moments(rows: Float[Array, "C d"], weight: Float[Array, "C"]) -> tuple[Array, Array]:
-    count = jnp.maximum(jnp.sum(weight), 1.0)
-    mean = rows[0] + product(weight, rows - rows[:1]) / count  # exact for a coordinate that never changes
-    variance = product(weight, (rows - mean[None]) ** 2) / count
-    scale = jnp.sqrt(variance)
-    return mean, jnp.where(scale < SMALLEST_SCALE, 1.0, scale)
+def _affine(rows: Float[Array, "C d"], weight: Float[Array, "C"]) -> Affine:
+    mean, scale = moments(rows, weight)
+    return Affine(mean, jnp.where(scale < SMALLEST_SCALE, 1.0, scale))
 
 
 def _table(part: Ensemble, state: EnsembleState, real: Ring) -> Table:

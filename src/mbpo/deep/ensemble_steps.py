@@ -11,8 +11,8 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 from mbpo.core.buffer import Ring, held
-from mbpo.core.precision import product
 from mbpo.deep.ensemble_fit import loss_of_bounds, loss_of_termination, raw
+from mbpo.deep.standardise import Affine, moments
 
 if TYPE_CHECKING:
     from mbpo.deep.ensemble import Ensemble, EnsembleState, Heads
@@ -149,10 +149,9 @@ def _prepared(part: Ensemble, state: EnsembleState, real: Ring) -> tuple[Ensembl
     weight = jax.random.exponential(weight_key, (capacity, part.networks), jnp.float32)
     inputs, targets = raw(part, real)
     chosen = inside.astype(jnp.float32)
-    affine = type(state.inputs)
-    state = state._replace(inputs=affine(*_moments(inputs, chosen)))
+    state = state._replace(inputs=_affine(inputs, chosen))
     if part.normalise_targets:
-        state = state._replace(targets=affine(*_moments(targets, chosen)))
+        state = state._replace(targets=_affine(targets, chosen))
     rows = Rows(
         (inputs - state.inputs.mean[None]) / state.inputs.scale[None],
         (targets - state.targets.mean[None]) / state.targets.scale[None],
@@ -165,11 +164,9 @@ def _prepared(part: Ensemble, state: EnsembleState, real: Ring) -> tuple[Ensembl
     return state, rows
 
 
-def _moments(rows: Float[Array, "C d"], weight: Float[Array, "C"]) -> tuple[Array, Array]:
-    count = jnp.maximum(jnp.sum(weight), 1.0)
-    mean = rows[0] + product(weight, rows - rows[:1]) / count  # exact for a coordinate that never changes
-    variance = product(weight, (rows - mean[None]) ** 2) / count
-    return mean, jnp.sqrt(variance) + LEAST_SPREAD
+def _affine(rows: Float[Array, "C d"], weight: Float[Array, "C"]) -> Affine:
+    mean, scale = moments(rows, weight)
+    return Affine(mean, scale + LEAST_SPREAD)
 
 
 def _masks(part: Ensemble, pool: Array, key: PRNGKeyArray) -> tuple[Float[Array, "E B h"], ...]:

@@ -19,10 +19,10 @@ from scipy.special import expit
 
 from mbpo.core.buffer import Ring, held
 from mbpo.core.parts import Agent, Estimand, FittedModel
-from mbpo.core.precision import product
 from mbpo.core.types import Experience
 from mbpo.deep import adam
 from mbpo.deep.networks import Layers, forward, init_layers, lecun, orthogonal
+from mbpo.deep.standardise import moments
 
 LEAST_STD = 1e-5  # of an action before tanh
 CRITIC_NORMS = 1e-5  # epsilon of the critics' layer norms
@@ -206,14 +206,8 @@ class ValueGradient(Agent):
 
     def refresh(self, state: ValueGradientState, real: Ring) -> ValueGradientState:
         """Standardise by all real observations."""
-        inside = held(real).astype(jnp.float32)
-        count = jnp.maximum(jnp.sum(inside), 1.0)
-        rows = real.data.observation
-        mean = rows[0] + product(inside, rows - rows[:1]) / count
-        variance = product(inside, (rows - mean[None]) ** 2) / count
-        return state._replace(
-            policy=state.policy._replace(mean=mean, scale=jnp.sqrt(variance) + LEAST_SPREAD)
-        )
+        mean, scale = moments(real.data.observation, held(real).astype(jnp.float32))
+        return state._replace(policy=state.policy._replace(mean=mean, scale=scale + LEAST_SPREAD))
 
     def update(
         self, state: ValueGradientState, experience: Experience, key: PRNGKeyArray
