@@ -47,8 +47,9 @@ class TaskSettings:
     discount: float = _setting(0.99, "discount of rewards")
     target_rate: float = _setting(5e-3, "share by which the slow critics follow at each update")
     target_entropy: float | None = _setting(
-        None, "entropy the temperature aims at; none: minus the action size"
+        None, "entropy the temperature aims at; none: entropy_per_action times the action size"
     )
+    entropy_per_action: float = _setting(-1.0, "entropy of one action that the temperature aims at")
     first_temperature: float = _setting(1.0, "temperature before the first update")
     reward_scale: float | None = _setting(
         None, "factor on every reward the agent learns from; none: 1, or 1/J* on a linear-quadratic task"
@@ -141,6 +142,7 @@ FAST: dict[str, Any] = {
     "refresh_every": 25,
     "restart_branches": True,
     "discount": 0.995,
+    "entropy_per_action": -0.5,
     "first_temperature": 0.1,
     "networks": 5,
     "elites": 4,

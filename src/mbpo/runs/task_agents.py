@@ -82,4 +82,5 @@ def make_agent(
 
 
 def _target_entropy(settings: TaskSettings, action_size: int) -> float:
-    return -float(action_size) if settings.target_entropy is None else settings.target_entropy
+    asked = settings.target_entropy
+    return settings.entropy_per_action * action_size if asked is None else asked

@@ -53,11 +53,12 @@ class TaskRecord:
 
     @property
     def target_entropy(self) -> float | None:
-        """What the temperature aims at: as set, else minus the action size, None where neither is known."""
+        """What the temperature aims at: as set, else in proportion to the action size, None where that is not known."""
         asked = self.settings.get("target_entropy")
         if asked is not None:
             return float(asked)
-        return None if self.action_size is None else -float(self.action_size)
+        each = float(self.settings.get("entropy_per_action", -1.0))
+        return None if self.action_size is None else each * self.action_size
 
     def changes(self) -> dict[str, Any] | None:
         """The settings that differ from those of the preset; None when this version knows no such preset."""
