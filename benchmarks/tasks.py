@@ -32,10 +32,11 @@ class Case:
     steps: int
     seeds: tuple[int, ...]
     options: tuple[str, ...] = ()
+    label: str = ""
 
     def folder(self, seed: int) -> Path:
         """Where the run of `seed` lives."""
-        return FOLDER / f"{Path(self.target).name}-{self.preset}-{seed}"
+        return FOLDER / f"{Path(self.target).name}-{self.preset}{self.label}-{seed}"
 
     def command(self, seed: int) -> list[str]:
         """The arguments of `mbpo`."""
@@ -58,6 +59,9 @@ BENCHMARKS = {
     "linear_quadratic": [Case(each, "default", 10_000, (0,)) for each in ("pendulum", "laplacian3")],
     "hopper": [Case("Hopper-v5", "paper", 125_000, (0,))],
     "fast_hopper": [Case("Hopper-v5", "fast", 40_000, FIVE)],
+    "fast_hopper_full_entropy": [
+        Case("Hopper-v5", "fast", 40_000, (0, 1), ("--set", "entropy_per_action=-1"), "-full-entropy")
+    ],
     "fast_walker2d": [Case("Walker2d-v5", "fast", 60_000, (0,), ("--variant", "walker2d.xml"))],
     "fast_pendula": [
         Case("InvertedPendulum-v5", "fast", 3000, FIVE),
