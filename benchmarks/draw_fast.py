@@ -19,24 +19,28 @@ from mbpo.report.published import published
 HERE = Path(__file__).parent
 FIGURES = HERE.parent / "docs" / "figures"
 METHODS = {"MBPO": "#5b6770", "DHMBPO": "#b05a00"}
+DRAWN = ("hopper", "walker2d")
 OURS = "#0072b2"
 STILL = 1100.0  # Hopper standing still for a whole episode earns 1000
+FALLEN = 2000.0  # a policy that falls half-way through an episode
 
 
 def main() -> None:
     """Draw every record that is there."""
-    FIGURES.mkdir(exist_ok=True)
     found = {}
-    for task in ("hopper", "walker2d"):
+    families = {"hopper": "Hopper", "hopper_full_entropy": "Hopper", "walker2d": "Walker2d"}
+    for task, family in families.items():
         record = HERE / f"tasks_fast_{task}.json"
         if record.exists():
             runs = json.loads(record.read_text())["runs"]
-            _draw(runs, {"hopper": "Hopper", "walker2d": "Walker2d"}[task], FIGURES / f"fast_{task}.svg")
+            if task in DRAWN:
+                _draw(runs, family, FIGURES / f"fast_{task}.svg")
             found[task] = _numbers(runs)
     print(json.dumps(found, indent=1))
 
 
 def _draw(runs: list[dict], family: str, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
     with style():
         figure, (axes,) = new_figure(3.7, right=0.8)
         figure.patch.set_alpha(1.0)
@@ -78,6 +82,8 @@ def _numbers(runs: list[dict]) -> dict:
                 step: round(returns[step], 1) for step in (25_000, 40_000, 50_000, 60_000) if step in returns
             },
             "mean_10k_to_25k": round(float(np.mean(window)), 1),
+            "evaluations_from_25k": len(late := [v for step, v in returns.items() if step >= 25_000]),
+            "of_them_fallen": sum(value < FALLEN for value in late),
             "last_ten_mean": round(float(np.mean(run["mean_return"][-10:])), 1),
             "stands_still": bool(max(run["mean_return"][-10:]) < STILL),
         }
