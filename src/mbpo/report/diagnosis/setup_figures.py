@@ -275,8 +275,9 @@ def landscape_figure(found: Sequence[Landscape]) -> Picture:
     return Picture(
         "landscape",
         "How much distance says",
-        f"Exact excess cost at a given distance from the optimum: median and range over {found[0].directions} random "
-        f"directions. Points: gains of {found[0].system}. Where the band is high, distance does not rank gains.",
+        "Exact excess cost at a given distance from the optimum: the band runs from the least to the greatest over all "
+        f"directions, the line is the median of {found[0].directions} random ones. Points: gains of "
+        f"{found[0].system}. Where the band is high, distance does not rank gains.",
         "Excess cost against distance from the optimal gain for two systems; the band of the first spans two "
         "decades.",
         svg,
