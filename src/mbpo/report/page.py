@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mbpo.core.quantiles import quantiles
 from mbpo.errors import InputError
 from mbpo.report import palette
 from mbpo.report.drawing import Picture, per_cent
@@ -17,7 +18,6 @@ from mbpo.report.measures import (
     LEVELS,
     finding,
     median_excess,
-    quantiles,
     ratio_words,
     reference_of,
     sentence_start,

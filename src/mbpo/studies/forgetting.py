@@ -21,7 +21,7 @@ from mbpo.lqr.autoregressive import PUBLISHED_RADIUS, gradient_descent, least_sq
 from mbpo.lqr.hidden import HiddenSystem, resolve_hidden, simulate
 from mbpo.lqr.history import train_on_history
 from mbpo.studies.forgetting_text import CAVEATS, COLUMNS, findings
-from mbpo.studies.intervals import LEVEL, RESAMPLES, finite, mean_interval, quantile_interval
+from mbpo.studies.intervals import RESAMPLES, finite, mean_interval, percentile_interval, quantile_interval
 from mbpo.studies.result import Progress, Request, StudyResult, table_row
 
 DEFAULT_SEEDS, DEFAULT_TRANSITIONS = 100, 500  # as published
@@ -273,10 +273,8 @@ def _pace(exact: float, before: float, gaps: np.ndarray, earlier: np.ndarray) ->
         return {}
     drawn = np.random.default_rng(0).integers(0, len(gaps), (RESAMPLES, len(gaps)))
     ratios = (gaps[drawn].mean(axis=1) / earlier[drawn].mean(axis=1)) ** (1 / PACE)
-    low, high = np.quantile(ratios, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    pace = (gaps.mean() / earlier.mean()) ** (1 / PACE)
-    found = {"factor": (exact / before) ** (1 / PACE), "pace": pace, "pace_low": low, "pace_high": high}
-    return {name: float(value) for name, value in found.items()}
+    pace = percentile_interval(float((gaps.mean() / earlier.mean()) ** (1 / PACE)), ratios, len(gaps))
+    return {"factor": (exact / before) ** (1 / PACE), **pace.columns("pace")}
 
 
 def _over(above: float, below: float) -> float | None:

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from mbpo.core.quantiles import quantiles
 from mbpo.report import palette
 from mbpo.report.diagnosis.section import MIDDLE
 from mbpo.report.drawing import Picture, end_labels, new_figure, per_cent, style, to_svg
-from mbpo.report.measures import quantiles
 from mbpo.report.palette import colour
 from mbpo.studies.diagnosis.identification import CostRegression, Identification
 from mbpo.studies.diagnosis.reference import Landscape, References

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mbpo.core.quantiles import quantiles
 from mbpo.report.diagnosis.section import MIDDLE, Section, Table, median, percent, spread, within
-from mbpo.report.measures import quantiles
 from mbpo.studies.diagnosis.diagnose import Diagnosis
 from mbpo.studies.diagnosis.world import FAILED
 
@@ -129,7 +129,7 @@ def cost(found: Diagnosis) -> Section:
     """Defect 4."""
     failed, other = found.cost_regressions
     n = len(failed.truth) // 2
-    wrong = ", ".join(f"{value:.2f}" for value in np.median(failed.wrong, axis=0)[:n])
+    wrong = ", ".join(f"{value:.2f}" for value in quantiles(failed.wrong, (0.5,))[0][:n])
     truth = ", ".join(f"{value:g}" for value in failed.truth[:n])
     off = max(float(np.abs(each.right - each.truth).max()) for each in found.cost_regressions)
     return Section(

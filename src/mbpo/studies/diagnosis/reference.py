@@ -10,6 +10,7 @@ from scipy.linalg import solve_continuous_are
 from scipy.optimize import minimize
 
 from mbpo.core.precision import double_precision
+from mbpo.core.quantiles import median
 from mbpo.lqr import exact
 from mbpo.lqr.limits import asymptotic_excess, regressor_covariance
 from mbpo.lqr.system import LinearQuadratic
@@ -141,7 +142,7 @@ def landscape(name: str, seed: int, directions: int = 400) -> Landscape:
         optimal_cost=optimal,
         distances=distances,
         lowest=lowest,
-        median=np.quantile(excess, 0.5, axis=1, method="inverted_cdf"),
+        median=median(excess, axis=1),
         highest=highest,
         directions=directions,
         zero=zero,
