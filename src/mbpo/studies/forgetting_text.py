@@ -45,8 +45,8 @@ COLUMNS = {
     "regret": "summed squared error less that of the Kalman filter, mean over runs",
     "regret_low": "lower end of its 95 % interval",
     "regret_high": "upper end of its 95 % interval",
-    "bound": "2 (D^2 + B0^2) sqrt(t), the published bound without its constant C_S and its term eps t; B0 is the "
-    "largest output of a run, D the radius",
+    "bound": "2 (D^2 + B0^2) sqrt(t), the published bound for steps t^-1/2, without its constant C_S and its term "
+    "eps t; B0 is the largest output of a run, D the radius",
     "guarantee": "Zinkevich's bound against the best coefficients in the ball, with the gradients that were met",
     "excess": "J/J* - 1 over LQG, median over runs; empty where infinite",
     "excess_low": "lower end of its 95 % interval",
@@ -63,7 +63,8 @@ CAVEATS = (
     (
         "These are not the numbers of the published figures. The authors' code (jmarecek/OnlineLDS) draws the "
         "observation noise with the process noise's standard deviation, and compares each forecast with the newest "
-        "output it was made from; its AR(s) is the truncated Kalman filter, not the best regression."
+        "output it was made from; its AR(s) is the truncated Kalman filter, not the best regression. Gradient descent "
+        "has the radius D = 1 and the steps t^-1/2 / c, c = 1 or 2500, of its curves, which are about another series."
     ),
     (
         "Other systems than the paper's get its noises relative to their own: both standard deviations of a system "

@@ -23,6 +23,7 @@ DASH: palette.Dash = (0, (5, 2))
 DOTS: palette.Dash = (0, (1, 2))
 LEARNERS = {
     "gradient descent (published step)": ("published step", colour("policy-gradient"), "s"),
+    "gradient descent (published step, c = 2500)": ("published, c = 2500", colour("reinforce"), "v"),
     "gradient descent (scaled step)": ("scaled step", colour("dpg"), "D"),
     "least squares": ("least squares", colour("mbpo"), "o"),
 }
