@@ -48,7 +48,7 @@ def finding(records: Sequence[RunRecord]) -> str:
         level, used = 0.1, transitions_to(reference, 0.1)
     if used is None:
         last = float(median_excess(reference)[-1])
-        end = "unstable" if np.isinf(last) else f"{excess_words(last)} above the optimal cost"
+        end = "unstable" if np.isinf(last) else f"{per_cent(last)} above the optimal cost"
         spent = f"{int(reference.transitions[-1]):,} real transitions"
         return f"{name} ended {end} after {spent} ({_median(reference)})."
     begin = (
@@ -93,7 +93,7 @@ def _summary(others: Sequence[RunRecord], level: float, used: int) -> list[str]:
 
 
 def excess_words(excess: float) -> str:
-    """0.01 as "1 %", an infinite one as "unstable"."""
+    """A relative excess in per cent, or "unstable" where it is infinite."""
     return per_cent(excess) if np.isfinite(excess) else "unstable"
 
 
