@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from mbpo.errors import InputError
 from mbpo.lqr.autoregressive import (
+    PUBLISHED_DIVISORS,
+    PUBLISHED_RADIUS,
     fixed_forecasts,
     gradient_descent,
     least_squares_online,
@@ -57,6 +59,12 @@ def test_two_steps_of_gradient_descent_by_hand():
     assert learned.forecasts[0, :, 0] == pytest.approx([0.0, 0.0, 2 * first])
     assert learned.coefficients[0, 0, 0] == pytest.approx(second)
     assert learned.slopes[0] == pytest.approx([0.0, 4.0, abs(2 * (3 - 2 * first) * 2)])
+    slower = gradient_descent(outputs, 1, radius=100.0, divisor=10.0)
+    first = 2 / 10 * 2.0
+    assert slower.coefficients[0, 0, 0] == pytest.approx(first + 2 * 2**-0.5 / 10 * (3.0 - first * 2.0) * 2.0)
+    for wrong in ({"radius": 0.0}, {"divisor": -1.0}):
+        with pytest.raises(InputError, match="radius and divisor must be positive"):
+            gradient_descent(outputs, 1, **wrong)
     scaled = gradient_descent(outputs, 1, radius=100.0, scaled=True)
     first = 2 * 2.0 / 2  # |z|^2 = 1
     assert scaled.coefficients[0, 0, 0] == pytest.approx(first + 2 * 2**-0.5 / 8 * (3 - first * 2) * 2)
@@ -117,15 +125,22 @@ def test_fixed_coefficients():
 
 
 def test_the_published_step_overshoots_on_the_papers_system():
-    """2 eta_t |z_t|^2 is about 9 at t = 500, so the coefficients swing from one end of the ball to the other."""
+    """2 eta_t |z_t|^2 is about 9 at t = 500, so the coefficients swing from one end of the ball to the other; with
+    c = 2500 they have hardly moved."""
     outputs = simulate(resolve_hidden("kozdoba"), 500, 20, 0)
     errors = {
         name: np.mean((outputs - made.forecasts)[:, 250:] ** 2)
         for name, made in {
             "published": gradient_descent(outputs, 2),
+            "slow": gradient_descent(outputs, 2, divisor=2500.0),
+            "wide": gradient_descent(outputs, 2, radius=10.0),
             "scaled": gradient_descent(outputs, 2, scaled=True),
             "least squares": least_squares_online(outputs, 2),
         }.items()
     }
-    assert errors["published"] > 1000
-    assert errors["least squares"] < errors["scaled"] < 1.3
+    assert (PUBLISHED_RADIUS, PUBLISHED_DIVISORS) == (
+        1.0,
+        (1.0, 2500.0),
+    )  # of testIdentification, not of test_AR
+    assert errors["wide"] > 10 * errors["published"] > 1000
+    assert errors["least squares"] < errors["scaled"] < 1.3 < 2 < errors["slow"] < 20

@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from mbpo.cli.many_runs import run_rows
 from mbpo.errors import InputError
 from mbpo.lqr import exact
 from mbpo.report.figures import excess_figure, spread_figure
@@ -12,6 +13,8 @@ from mbpo.report.measures import finding, median_excess, transitions_to
 from mbpo.report.page import write_report
 from mbpo.report.pictures import excess_on_grid, gains_figure
 from mbpo.runs.folder import write_run
+from mbpo.studies.intervals import quantile_interval
+from mbpo.studies.real_ratio import best_ratio
 from synthetic_runs import synthetic_training
 
 LOADING = {"src", "srcset", "href", "xlink:href", "action", "data", "poster"}
@@ -110,6 +113,26 @@ def test_the_numbers_are_those_of_the_records(tmp_path, pair):
     assert "not reached" in text
     assert f"{100 * median_excess(fast)[-1]:.2g} %" in text
     assert np.__version__ in text
+
+
+def test_exactly_half_of_the_seeds_unstable_is_an_unstable_median_everywhere(tmp_path):
+    """In the JSON of a run, in its curve, in comparisons, studies, figures and sentences alike."""
+    half, less = (synthetic_training(seeds=6, unstable=lost) for lost in (3, 2))
+    found = half.to_json()
+    assert found["median_excess_cost"] is found["curve"]["median"][-1] is None
+    assert found["curve"]["p10"][-1] is not None
+    assert less.to_json()["median_excess_cost"] == pytest.approx(20 / 1200 * 1.25)
+    lost = record(tmp_path, seeds=6, unstable=3)
+    assert run_rows([lost])[0]["excess_cost"] == median_excess(lost)[-1] == np.inf
+    assert quantile_interval(half.excess_cost[:, -1]).columns("excess")["excess"] is None
+    assert (
+        best_ratio(np.stack([half.excess_cost[:, -1], less.excess_cost[:, -1]]), np.array([0.0, 1.0]), 0)[0]
+        == 1
+    )
+    assert "medians at the end: MBPO unstable" in excess_figure([lost]).description
+    text = " ".join(parse(write_report(tmp_path / "out", [lost], "Title")).words)
+    assert "unstable" in text
+    assert not re.search(r"\b(nan|inf)\b", text)
 
 
 @pytest.mark.parametrize(("seeds", "unstable"), [(1, 0), (5, 2), (5, 5)])

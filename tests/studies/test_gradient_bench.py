@@ -90,6 +90,33 @@ def test_the_exact_gradient_is_the_derivative_of_the_exact_cost(label):
     assert result.cost == pytest.approx(float(np.real(cost(setting.gain))), rel=1e-9)
 
 
+def test_restarts_belong_to_the_exact_fraction():
+    """The limit of many trajectories, with restarts: sampled moments of every weight at every step."""
+    setting = SETTINGS["discount"]
+    far = replace(setting, behaviour_gain=setting.gain + 0.8 * (setting.behaviour_gain - setting.gain))
+    with jax.enable_x64(True):
+        draws = Draws(far, 200_000, 4)
+        rows = draws.of("past")
+        moments = {
+            "importance-sampling": far.log_weight_moment(),
+            "per-decision": far.log_prefix_moment(),
+            "marginalised": far.log_state_action_moment(),
+            "off-pac": far.log_step_moment(),
+        }
+        for name, log in moments.items():
+            weights = np.asarray(ESTIMATORS[name].weights(draws.policy, rows))
+            squares = weights**2
+            at = int(np.argmax(squares.mean(axis=0)))
+            error = squares[:, at].std() / np.sqrt(len(squares))
+            assert abs(squares[:, at].mean() - np.exp(log)) < 5 * error, name
+            assert error < 0.02 * np.exp(log), name
+    single = replace(far, steps=1)  # nothing restarts before the first step
+    assert single.log_weight_moment() == pytest.approx(single.log_prefix_moment())
+    certain = replace(far, system=replace(far.system, discount=1 - 1e-9))
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(far.log_weight_moment(), certain.log_weight_moment(), rtol=0.01)
+
+
 def test_effective_samples_are_those_that_the_exact_moment_predicts(measured):
     for name in ("per-decision", "marginalised", "off-pac"):
         each = by_name(measured)[name]
@@ -106,9 +133,6 @@ def test_the_weight_moment_is_that_of_the_weights(label):
         weights = np.asarray(ESTIMATORS["importance-sampling"].weights(draws.policy, draws.of("past")))
     error = np.std(weights**2) / np.sqrt(len(weights))
     exact_moment = np.exp(draws.setting.log_weight_moment())
-    if label == "discount":  # restarts, left out of the moment, only lose some of the ratio's growth
-        assert 1 < np.mean(weights**2) < exact_moment + 5 * error
-        return
     assert abs(np.mean(weights**2) - exact_moment) < 5 * error
     assert abs(np.mean(weights) - 1) < 5 * np.std(weights) / np.sqrt(len(weights))
 

@@ -93,15 +93,14 @@ def gradient_check() -> tuple[bool, str]:
 
 def learning_check() -> tuple[bool, str]:
     """A short MBPO run must end nearer to the optimum than it began."""
-    import numpy as np
-
+    from mbpo.core.quantiles import median
     from mbpo.lqr import catalogue, exact
     from mbpo.lqr.train import Settings, train
 
     system = catalogue.get(SYSTEM)
     training = train(system, Settings("mbpo", 500, seeds=2))
     before = float(exact.excess_cost(system, training.initial_gain, training.optimum.cost))
-    after = float(np.median(training.excess_cost[:, -1]))
+    after = float(median(training.excess_cost[:, -1]))
     return after < before, f"excess cost {100 * before:.3g} % before, {100 * after:.3g} % after"
 
 

@@ -103,7 +103,7 @@ def print_runs(out: Console, title: str, records: Sequence[RunRecord]) -> None:
     from rich import box
     from rich.table import Table
 
-    from mbpo.report.page import excess_words
+    from mbpo.report.measures import excess_words
     from mbpo.report.palette import label
 
     table = Table(

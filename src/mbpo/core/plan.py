@@ -1,8 +1,8 @@
 """What a run does, in numbers: how much real data when, and what each update learns from.
 
-Algorithm 2 of Janner et al. 2019 is `Replay` with branches from real states; Algorithm 1 is `OnPolicy` with imagined
-rollouts from the start distribution. One-step branches are Dyna; `Replay` without branches, or `OnPolicy` without
-imagination, is model-free learning.
+Algorithm 2 of Janner et al. 2019 is `Replay` with branches from real states; Algorithm 1, without its penalty
+C(eps_m, eps_pi), is `OnPolicy` with imagined rollouts from the start distribution. One-step branches are Dyna; `Replay`
+without branches, or `OnPolicy` without imagination, is model-free learning.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ NAMED: dict[str, Algorithm] = {
         real_ratio=0.05, rollout_length=5,
     ),
     "mbpo-simple": Algorithm(
-        "Algorithm 1: full imagined rollouts from the start, on-policy updates",
+        "Algorithm 1 without its penalty: full imagined rollouts from the start, on-policy updates",
         improve="value-baseline", uses_model=True, updates=2, shortest=1, imagines=True, from_start=True,
         choices=EVERY,
     ),

@@ -12,7 +12,10 @@ import numpy as np
 
 from mbpo.errors import InputError
 
-PUBLISHED_RADIUS = 10.0  # of the ball of coefficients in the authors' code
+# What the authors' published curves were drawn with: `testIdentification` in experiments.py of jmarecek/OnlineLDS, on
+# the series of Liu et al. The radius 10 in the same file belongs to `test_AR`, which nothing calls.
+PUBLISHED_RADIUS = 1.0  # D, of the ball of coefficients
+PUBLISHED_DIVISORS = (1.0, 2500.0)  # c of the steps t^(-1/2) / c
 
 
 class Learned(NamedTuple):
@@ -49,14 +52,20 @@ def gradient_descent(
     order: int,
     radius: float = PUBLISHED_RADIUS,
     scaled: bool = False,
+    divisor: float = 1.0,
     inputs: np.ndarray | None = None,
 ) -> Learned:
-    """Online gradient descent on |y_t - Theta z_t|^2 with step t^(-1/2), projected on |Theta|_F <= radius.
+    """Online gradient descent on |y_t - Theta z_t|^2 with step t^(-1/2) / c, projected on |Theta|_F <= radius.
 
-    Theta <- project(Theta + 2 eta_t (y_t - Theta z_t) z_t'), eta_t = t^(-1/2), from zero. `scaled` divides the step by
-    2 max_{tau <= t} |z_tau|^2, so that a step never overshoots: the published one does wherever 2 eta_t |z_t|^2 > 2.
-    Source: Kozdoba, Marecek, Tchrakian, Mannor, arXiv 1809.05870, the algorithm (after Zinkevich, ICML 2003).
+    Theta <- project(Theta + 2 eta_t (y_t - Theta z_t) z_t'), eta_t = t^(-1/2) / c, from zero; c is `divisor`. `scaled`
+    divides the step further by 2 max_{tau <= t} |z_tau|^2, so that a step never overshoots: the plain one does wherever
+    2 eta_t |z_t|^2 > 2. The published c = 2500 suits the units of the series it was chosen for. Raises `InputError` for
+    a radius or a divisor that is not positive.
+    Source: Kozdoba, Marecek, Tchrakian, Mannor, arXiv 1809.05870, the algorithm (after Zinkevich, ICML 2003), where
+    c = 1; c in {1, 2500} and D = 1 from the authors' code.
     """
+    if not (radius > 0 and divisor > 0):
+        raise InputError(f"radius and divisor must be positive, got {radius:g} and {divisor:g}")
     z = regressors(outputs, order, inputs)
     runs, steps, p = outputs.shape
     theta, made, slopes = np.zeros((runs, p, z.shape[2])), np.zeros_like(outputs), np.zeros((runs, steps))
@@ -66,7 +75,7 @@ def gradient_descent(
         slope = -2 * (outputs[:, t] - made[:, t])[:, :, None] * z[:, t, None, :]
         slopes[:, t] = _norms(slope)
         largest = np.maximum(largest, np.sum(z[:, t] ** 2, axis=1))
-        step = t**-0.5 / np.where(largest > 0, 2 * largest, 1.0) if scaled else np.full(runs, t**-0.5)
+        step = t**-0.5 / divisor / (np.where(largest > 0, 2 * largest, 1.0) if scaled else np.ones(runs))
         theta = theta - step[:, None, None] * slope
         theta *= np.minimum(1.0, radius / np.maximum(_norms(theta), 1e-300))[:, None, None]
     return Learned(made, theta, slopes)

@@ -21,6 +21,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from mbpo.core.precision import double_precision
+from mbpo.core.quantiles import quantiles
 from mbpo.errors import InputError
 from mbpo.lqr import exact, step_rules
 from mbpo.lqr.optimum import Optimum, default_gain, solve
@@ -101,8 +102,7 @@ class Study:
 
 
 def _quantile(values: np.ndarray, share: float) -> np.ndarray:
-    """A quantile over scenarios that is a value that occurred, so that infinite ones do no harm."""
-    return np.quantile(values, share, axis=0, method="inverted_cdf")
+    return quantiles(values, [share])[0]
 
 
 @double_precision

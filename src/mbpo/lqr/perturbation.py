@@ -1,4 +1,4 @@
-"""How far a gain may be moved, in any direction, before its cost says more about the move than about the gain."""
+"""How far a gain may be moved before its cost says more about the move than about the gain."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ HALVINGS = 60
 
 
 def safe_radius(system: LinearQuadratic, gain: np.ndarray, exploration: np.ndarray) -> float:
-    """The largest r = 2^-k |K|_F (2^-k where K = 0) at which J(K + U) stays within a tenth of J(K) for |U|_F = r.
+    """The largest r = 2^-k |K|_F (2^-k where K = 0) at which J(K + U) stays within a tenth of J(K) for each of
+    `DIRECTIONS` fixed pairs of opposite U with |U|_F = r.
 
-    Judged on `DIRECTIONS` fixed pairs of opposite directions, with the exact cost.
+    The cost is exact, the directions are random: one between them may change the cost by somewhat more than a tenth.
     """
     directions = np.random.default_rng(0).standard_normal((DIRECTIONS, *gain.shape))
     directions /= np.sqrt(np.sum(directions**2, axis=(1, 2), keepdims=True))

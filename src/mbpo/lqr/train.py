@@ -17,6 +17,7 @@ from jax.sharding import Mesh, PartitionSpec
 from mbpo.core.loop import Parts, RunState, mbpo
 from mbpo.core.plan import Plan
 from mbpo.core.precision import double_precision
+from mbpo.core.quantiles import median, quantiles
 from mbpo.core.rollout import RealSteps
 from mbpo.errors import InputError
 from mbpo.lqr import exact
@@ -68,11 +69,9 @@ class Training:
     def to_json(self) -> dict[str, Any]:
         """The contract of `mbpo train --json`; a cost that is not finite becomes None."""
         excess = self.excess_cost[:, -1]
-        quantiles = {
-            name: [_finite(q) for q in np.quantile(self.excess_cost, share, axis=0, method="inverted_cdf")]
-            for name, share in (("p10", 0.1), ("p90", 0.9))
-        }
-        median = [_finite(value) for value in np.median(self.excess_cost, axis=0)]
+        shares = {"median": 0.5, "p10": 0.1, "p90": 0.9}
+        found = quantiles(self.excess_cost, list(shares.values()))
+        curve = {name: [_finite(q) for q in row] for name, row in zip(shares, found, strict=True)}
         known = ALGORITHMS[self.settings.algorithm]
         return {
             "algorithm": self.settings.algorithm,
@@ -87,12 +86,12 @@ class Training:
             "rollout_length": _default(self.settings.rollout_length, known.rollout_length),
             "optimal_cost": self.optimum.cost,
             "excess_cost": [_finite(value) for value in excess],
-            "median_excess_cost": median[-1],
+            "median_excess_cost": curve["median"][-1],
             "limit": _finite(self.limit),
             "unstable": int(np.sum(~np.isfinite(excess))),
             "cuts": int(np.sum(self.cuts)),
             "gains": self.gains[:, -1].tolist(),
-            "curve": {"transitions": self.transitions.tolist(), "median": median, **quantiles},
+            "curve": {"transitions": self.transitions.tolist(), **curve},
         }
 
 
@@ -270,8 +269,8 @@ def _judge(
         realised_ratio=np.asarray(infos.realised_ratio),
         cuts=np.asarray(infos.cuts),
         imagined=np.asarray(infos.imagined_size),
-        limit=float(np.median(limits[:, -1])),
-        limit_curve=np.median(limits, axis=0),
+        limit=float(median(limits[:, -1])),
+        limit_curve=median(limits),
         real_rollout=real,
         imagined_rollout=imagined,
     )

@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mbpo.core.quantiles import median, quantiles
 from mbpo.report import palette
 from mbpo.report.drawing import FEW, Picture, end_labels, log_axes, new_figure, per_cent, style, to_svg
-from mbpo.report.measures import median_excess, quantiles, reference_of, told
+from mbpo.report.measures import excess_words, median_excess, reference_of, told
 from mbpo.report.palette import colour, dash, label
 from mbpo.runs.record import RunRecord
 
@@ -38,7 +39,7 @@ def excess_figure(records: Sequence[RunRecord]) -> Picture:
         svg = to_svg(figure)
     few = len(records) <= FEW
     bands, limit = ("; bands: 10th to 90th percentile", "Dashed") if few else ("", "Black, dashed")
-    ended = ", ".join(f"{label(r.name)} {per_cent(float(median_excess(r)[-1]))}" for r in records)
+    ended = ", ".join(f"{label(r.name)} {excess_words(float(median_excess(r)[-1]))}" for r in records)
     return Picture(
         "excess-cost",
         "How fast they learn",
@@ -127,7 +128,7 @@ def model_error_figure(records: Sequence[RunRecord]) -> Picture | None:
         ends = []
         for record, error in zip(fitted, errors, strict=True):
             low, high = quantiles(error, BAND)
-            ends.append(_line(axes, record, low, np.median(error, axis=0), high, len(fitted) > FEW))
+            ends.append(_line(axes, record, low, median(error), high, len(fitted) > FEW))
         axes.set_xlabel("real transitions")
         axes.set_ylabel("relative error of the model [A B]")
         end_labels(axes, [end for end in ends if end is not None], SMALL if len(fitted) > FEW else None)

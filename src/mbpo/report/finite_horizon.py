@@ -53,7 +53,7 @@ def finding(result: Mapping[str, Any]) -> str:
     clauses = []
     for method in result["methods"]:
         name, first = NAMES[method["method"]], method["iterations_to_1_percent"]
-        when = "did not come within 1 %" if first is None else f"was within 1 % after {first:.0f} iterations"
+        when = "did not come within 1 %" if first is None else f"was within 1 % after {first:g} iterations"
         count = method["scenarios"]
         every = f", in {_share(method['share_within'], count)} scenarios" if count > 1 else ""
         typically = "the median " if count > 1 else ""
@@ -73,7 +73,7 @@ def method_row(method: Mapping[str, Any]) -> dict[str, str]:
         "step": f"{method['step_size']:.4g}",
         "rollouts": f"{method['rollouts']:,}",
         "sampling": f"{method['trajectories']} a stage, radius {method['radius']:.3g}" if sampled else "none",
-        "first": "not reached" if first is None else f"{first:.0f}",
+        "first": "not reached" if first is None else f"{first:g}",
         "within": _share(method["share_within"], method["scenarios"]),
         "at_end": _share(method["share_at_end"], method["scenarios"]),
         "final": _error(final["median"]),

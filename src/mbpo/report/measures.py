@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mbpo.core.quantiles import median
 from mbpo.lqr.gradients import ESTIMATORS
 from mbpo.report.drawing import FEW, per_cent
 from mbpo.report.palette import label
@@ -14,14 +15,10 @@ from mbpo.runs.record import RunRecord
 LEVELS = (0.1, 0.01, 0.001)
 
 
-def quantiles(values: np.ndarray, probabilities: Sequence[float]) -> np.ndarray:
-    """Quantiles over the first axis, each of them a value that occurred; +inf (unstable) is the largest."""
-    return np.quantile(values, probabilities, axis=0, method="inverted_cdf")
-
-
 def median_excess(record: RunRecord) -> np.ndarray:
-    """The median over seeds of the relative excess cost after each recorded round, [r]."""
-    return np.median(record.excess_cost, axis=0)
+    """The median over seeds of the relative excess cost after each recorded round, [r]; infinite where a middle
+    one is."""
+    return median(record.excess_cost)
 
 
 def transitions_to(record: RunRecord, level: float) -> int | None:
@@ -93,6 +90,11 @@ def _summary(others: Sequence[RunRecord], level: float, used: int) -> list[str]:
     words += "as many" if needed == used else f"{times} times as many"
     failed = len(others) - len(reached)
     return [words, f"{failed} of them did not get there"] if failed else [words]
+
+
+def excess_words(excess: float) -> str:
+    """A relative excess in per cent, or "unstable" where it is infinite."""
+    return per_cent(excess) if np.isfinite(excess) else "unstable"
 
 
 def ratio_words(ratio: float) -> str:

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mbpo.core.quantiles import quantiles
 from mbpo.errors import InputError
 from mbpo.report import palette
 from mbpo.report.drawing import Picture, per_cent
 from mbpo.report.figures import excess_figure, model_error_figure, spread_figure
 from mbpo.report.measures import (
     LEVELS,
+    excess_words,
     finding,
     median_excess,
-    quantiles,
     ratio_words,
     reference_of,
     sentence_start,
@@ -137,11 +138,6 @@ def _reached(record: RunRecord, reference: RunRecord, level: float) -> dict[str,
         return {"used": "not reached", "ratio": ""}
     ratio = "" if record is reference or not base else ratio_words(used / base)
     return {"used": f"{used:,}", "ratio": ratio}
-
-
-def excess_words(value: float) -> str:
-    """A relative excess in per cent, or "unstable" where it is infinite."""
-    return per_cent(value) if value < float("inf") else "unstable"
 
 
 def _render(

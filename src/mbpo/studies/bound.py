@@ -8,7 +8,7 @@ the draw of the data is left to chance.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,9 @@ from mbpo.lqr.algorithms import exploration_covariance
 from mbpo.lqr.optimum import default_gain, solve
 from mbpo.lqr.reference import lyapunov, spectral_radius
 from mbpo.lqr.system import LinearQuadratic
-from mbpo.studies.intervals import LEVEL, RESAMPLES, Interval, mean_interval
+from mbpo.studies.intervals import RESAMPLES, Interval, mean_interval, percentile_interval
 from mbpo.studies.result import Progress, Request, StudyResult
+from mbpo.studies.wording import TOO_FEW
 
 DEFAULT_SEEDS = 64
 DEFAULT_TRANSITIONS = 20_000
@@ -194,8 +195,10 @@ def _cell(setting: _Setting, transitions: int, share: float, models: np.ndarray,
     gain = setting.first + share * (setting.optimal - setting.first)
     found = bounds.evaluate(setting.system, A, B, setting.first, gain, S, setting.scale, g, longest)
     pi, gaps, resampled = found.eps_pi, found.gap_branch, _Resampled(len(models), seed)
-    m, current = mean_interval(found.eps_m, seed), mean_interval(found.eps_m_current, seed)
-    recommended = [bounds.best_length_43(current[end], pi, g, longest) for end in (0, 2, 1)]
+    m, current = mean_interval(found.eps_m), mean_interval(found.eps_m_current)
+    recommended = [
+        _of(current[end], lambda each: bounds.best_length_43(each, pi, g, longest)) for end in (0, 2, 1)
+    ]
     best = resampled.interval(_shortest(gaps.mean(axis=0), EQUAL), _shortest(resampled.weights @ gaps, EQUAL))
     shared = {
         "system": setting.system.name,
@@ -211,18 +214,23 @@ def _cell(setting: _Setting, transitions: int, share: float, models: np.ndarray,
         "violations": found.violations,
         **_ends("eps_m", m),
         **_ends("eps_m_current", current),
-        **_ends("gap_model", mean_interval(found.gap_model, seed)),
-        **_ends("bound_41", [float(bounds.theorem_41(each, pi, g)) for each in m]),
+        **_ends("gap_model", mean_interval(found.gap_model)),
+        **_ends("bound_41", [_of(each, lambda end: float(bounds.theorem_41(end, pi, g))) for each in m]),
         **_ends("looseness_41", resampled.ratio(found.bound_41, found.gap_model)),
         **_ends("best_k_43", recommended),
-        **_ends("best_k", [int(each) for each in best]),
+        **_ends("best_k", [_of(each, int) for each in best]),
     }
     lengths = {k for k in LENGTHS if k <= longest} | {shared[f"{name}_k"] for name in ("enough", "best")}
     rows = []
     for k in sorted(lengths | {recommended[0]}):
-        row = shared | {"k": k} | _ends("gap", mean_interval(gaps[:, k], seed))
-        row |= _ends("bound_42", [float(bounds.theorem_42(each, pi, g, k)[k]) for each in m])
-        row |= _ends("bound_43", [float(bounds.theorem_43(each, pi, g, k)[k]) for each in current])
+        row = shared | {"k": k} | _ends("gap", mean_interval(gaps[:, k]))
+        row |= _ends(
+            "bound_42", [_of(each, lambda end, k=k: float(bounds.theorem_42(end, pi, g, k)[k])) for each in m]
+        )
+        row |= _ends(
+            "bound_43",
+            [_of(each, lambda end, k=k: float(bounds.theorem_43(end, pi, g, k)[k])) for each in current],
+        )
         row |= _ends("looseness_42", resampled.ratio(found.bound_42[:, k], gaps[:, k]))
         row |= _ends("looseness_43", resampled.ratio(found.bound_43[:, k], gaps[:, k]))
         rows.append({name: row[name] for name in COLUMNS})
@@ -232,6 +240,11 @@ def _cell(setting: _Setting, transitions: int, share: float, models: np.ndarray,
 def _shortest(gaps: np.ndarray, factor: float) -> np.ndarray:
     """The first k whose gap, along the last axis, is within a factor of the least."""
     return (gaps <= factor * gaps.min(axis=-1, keepdims=True)).argmax(axis=-1)
+
+
+def _of(end: float | None, taken: Callable[[Any], Any]) -> Any:
+    """What is taken of an estimate or an end of its interval; None where there are too few models for one."""
+    return None if end is None else taken(end)
 
 
 def _ends(name: str, values: Sequence[Any] | None) -> dict[str, Any]:
@@ -247,8 +260,7 @@ class _Resampled:
         self.weights = draws / count
 
     def interval(self, estimate: Any, resampled: np.ndarray) -> Interval:
-        ends = np.quantile(resampled, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), method="inverted_cdf")
-        return Interval(float(estimate), float(ends[0]), float(ends[1]))
+        return percentile_interval(float(estimate), resampled, self.weights.shape[1])
 
     def ratio(self, above: np.ndarray, below: np.ndarray) -> Interval | None:
         """mean(above) / mean(below) over models; none where a mean below is 0."""
@@ -290,10 +302,17 @@ def _where(row: Row) -> str:
 
 
 def _times(row: Row) -> str:
-    middle, low, high = (float(f"{row['looseness_43' + end]:.3g}") for end in ENDS)
-    ends = f"95 % interval {low:,.4g} to {high:,.4g}" if row["k"] else "exactly: no model enters at k = 0"
-    return f"{middle:,.4g} times ({ends}; {_where(row)})"
+    def words(value: float) -> str:
+        return f"{float(f'{value:.3g}'):,.4g}"
+
+    ends = _interval(row, "looseness_43", words) if row["k"] else "exactly: no model enters at k = 0"
+    return f"{words(row['looseness_43'])} times ({ends}; {_where(row)})"
 
 
 def _range(row: Row, name: str) -> str:
-    return f"{row[name]} (95 % interval {row[name + '_low']} to {row[name + '_high']})"
+    return f"{row[name]} ({_interval(row, name, str)})"
+
+
+def _interval(row: Row, name: str, words: Callable[[Any], str]) -> str:
+    low, high = (row[name + end] for end in ("_low", "_high"))
+    return TOO_FEW if low is None else f"95 % interval {words(low)} to {words(high)}"

@@ -17,11 +17,16 @@ import numpy as np
 from mbpo.errors import InputError
 from mbpo.lqr import autoregressive, kalman, output_feedback
 from mbpo.lqr.algorithms import exploration_covariance
-from mbpo.lqr.autoregressive import PUBLISHED_RADIUS, gradient_descent, least_squares_online
+from mbpo.lqr.autoregressive import (
+    PUBLISHED_DIVISORS,
+    PUBLISHED_RADIUS,
+    gradient_descent,
+    least_squares_online,
+)
 from mbpo.lqr.hidden import HiddenSystem, resolve_hidden, simulate
 from mbpo.lqr.history import train_on_history
 from mbpo.studies.forgetting_text import CAVEATS, COLUMNS, findings
-from mbpo.studies.intervals import LEVEL, RESAMPLES, finite, mean_interval, quantile_interval
+from mbpo.studies.intervals import RESAMPLES, finite, mean_interval, percentile_interval, quantile_interval
 from mbpo.studies.result import Progress, Request, StudyResult, table_row
 
 DEFAULT_SEEDS, DEFAULT_TRANSITIONS = 100, 500  # as published
@@ -32,6 +37,9 @@ ORDERS = tuple(range(1, 11))
 GRID = tuple(round(0.1 * step, 1) for step in range(1, 11))
 GRID_ORDER, GRID_RUNS = 2, 20
 PACE = 5  # outputs over which the factor of one output is averaged
+PUBLISHED_STEPS = {
+    f"gradient descent (published step{'' if c == 1 else f', c = {c:g}'})": c for c in PUBLISHED_DIVISORS
+}
 MOMENTS = (0.1, 0.25, 0.5, 1.0)  # shares of the transitions at which regret is read
 LEAST_TRANSITIONS = 4 * ORDERS[-1]
 LARGEST_GROWTH = 1e6  # of a mode over the transitions; beyond, outputs have no digits left to forecast
@@ -66,8 +74,9 @@ def run(systems: Sequence[HiddenSystem], request: Request, progress: Progress) -
     names = [system.name for system in systems]
     settings = {
         "transitions": transitions, "seed": request.seed, "orders": list(ORDERS), "noise_grid": list(GRID),
-        "grid_order": GRID_ORDER, "grid_runs": min(runs, GRID_RUNS), "radius": PUBLISHED_RADIUS, "ridge": 1.0,
-        "control_transitions": CONTROL_TRANSITIONS, "control_seeds": min(runs, CONTROL_SEEDS),
+        "grid_order": GRID_ORDER, "grid_runs": min(runs, GRID_RUNS), "radius": PUBLISHED_RADIUS,
+        "divisors": list(PUBLISHED_DIVISORS), "ridge": 1.0, "control_transitions": CONTROL_TRANSITIONS,
+        "control_seeds": min(runs, CONTROL_SEEDS),
     }  # fmt: skip
     title = f"How much of the past a forecast needs: {', '.join(names)}"
     question = (
@@ -179,7 +188,7 @@ def _regret(system: HiddenSystem, runs: int, transitions: int, seed: int) -> lis
     best = _square(outputs - kalman.forecasts(system, outputs))
     largest = np.sqrt(_square(outputs).max(axis=1))
     learners = {
-        "gradient descent (published step)": gradient_descent(outputs, GRID_ORDER),
+        **{name: gradient_descent(outputs, GRID_ORDER, divisor=c) for name, c in PUBLISHED_STEPS.items()},
         "gradient descent (scaled step)": gradient_descent(outputs, GRID_ORDER, scaled=True),
         "least squares": least_squares_online(outputs, GRID_ORDER),
     }
@@ -188,27 +197,25 @@ def _regret(system: HiddenSystem, runs: int, transitions: int, seed: int) -> lis
         lost = np.cumsum(_square(outputs - each.forecasts) - best, axis=1)
         for moment in MOMENTS:
             at = max(round(moment * transitions), GRID_ORDER + 1)
-            published = name == "gradient descent (published step)"
-            bound = (
-                2 * (PUBLISHED_RADIUS**2 + float(np.mean(largest**2))) * math.sqrt(at) if published else None
-            )
+            c = PUBLISHED_STEPS.get(name)
+            bound = 2 * (PUBLISHED_RADIUS**2 + float(np.mean(largest**2))) * math.sqrt(at) if c == 1 else None
             rows.append(
                 table_row(
                     COLUMNS,
                     part="regret", system=system.name, process=OWN, observation=OWN, order=GRID_ORDER, learner=name,
-                    time=at, runs=runs, bound=bound, guarantee=_guarantee(each, at) if published else None,
+                    time=at, runs=runs, bound=bound, guarantee=None if c is None else _guarantee(each, at, c),
                     **mean_interval(lost[:, at - 1]).columns("regret"),
                 )
             )  # fmt: skip
     return rows
 
 
-def _guarantee(learned: autoregressive.Learned, at: int) -> float:
-    """Zinkevich's bound (ICML 2003, theorem 1) with the gradients that were met, mean over runs: diameter^2 sqrt(t) / 2
-    + sum |g_t|^2 / (2 sqrt(t))."""
-    eta = np.arange(1, at) ** -0.5
+def _guarantee(learned: autoregressive.Learned, at: int, divisor: float) -> float:
+    """Zinkevich's bound (ICML 2003, theorem 1) with the gradients that were met, mean over runs:
+    diameter^2 c sqrt(t) / 2 + sum |g_t|^2 / (2 c sqrt(t)), c the divisor of the steps."""
+    eta = np.arange(1, at) ** -0.5 / divisor
     met = np.sum(eta * learned.slopes[:, 1:at] ** 2, axis=1) / 2
-    return float(np.mean((2 * PUBLISHED_RADIUS) ** 2 * math.sqrt(at) / 2 + met))
+    return float(np.mean((2 * PUBLISHED_RADIUS) ** 2 * divisor * math.sqrt(at) / 2 + met))
 
 
 def _control(
@@ -273,10 +280,8 @@ def _pace(exact: float, before: float, gaps: np.ndarray, earlier: np.ndarray) ->
         return {}
     drawn = np.random.default_rng(0).integers(0, len(gaps), (RESAMPLES, len(gaps)))
     ratios = (gaps[drawn].mean(axis=1) / earlier[drawn].mean(axis=1)) ** (1 / PACE)
-    low, high = np.quantile(ratios, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    pace = (gaps.mean() / earlier.mean()) ** (1 / PACE)
-    found = {"factor": (exact / before) ** (1 / PACE), "pace": pace, "pace_low": low, "pace_high": high}
-    return {name: float(value) for name, value in found.items()}
+    pace = percentile_interval(float((gaps.mean() / earlier.mean()) ** (1 / PACE)), ratios, len(gaps))
+    return {"factor": (exact / before) ** (1 / PACE), **pace.columns("pace")}
 
 
 def _over(above: float, below: float) -> float | None:

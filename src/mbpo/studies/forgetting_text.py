@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from mbpo.studies.wording import between, per_cent
 
 Row = Mapping[str, Any]
+PARTS = ("memory", "an unbiased model", "data")  # what may separate a learner on histories from LQG
+NOTHING = 1e-9  # excess below which a gain is LQG itself, to rounding
 
 COLUMNS = {
     "part": "order: error against the order s; noise: the grid of noises; regret: online learners over time; control: "
@@ -41,8 +45,8 @@ COLUMNS = {
     "regret": "summed squared error less that of the Kalman filter, mean over runs",
     "regret_low": "lower end of its 95 % interval",
     "regret_high": "upper end of its 95 % interval",
-    "bound": "2 (D^2 + B0^2) sqrt(t), the published bound without its constant C_S and its term eps t; B0 is the "
-    "largest output of a run, D the radius",
+    "bound": "2 (D^2 + B0^2) sqrt(t), the published bound for steps t^-1/2, without its constant C_S and its term "
+    "eps t; B0 is the largest output of a run, D the radius",
     "guarantee": "Zinkevich's bound against the best coefficients in the ball, with the gradients that were met",
     "excess": "J/J* - 1 over LQG, median over runs; empty where infinite",
     "excess_low": "lower end of its 95 % interval",
@@ -59,7 +63,8 @@ CAVEATS = (
     (
         "These are not the numbers of the published figures. The authors' code (jmarecek/OnlineLDS) draws the "
         "observation noise with the process noise's standard deviation, and compares each forecast with the newest "
-        "output it was made from; its AR(s) is the truncated Kalman filter, not the best regression."
+        "output it was made from; its AR(s) is the truncated Kalman filter, not the best regression. Gradient descent "
+        "has the radius D = 1 and the steps t^-1/2 / c, c = 1 or 2500, of its curves, which are about another series."
     ),
     (
         "Other systems than the paper's get its noises relative to their own: both standard deviations of a system "
@@ -86,7 +91,9 @@ def findings(rows: Sequence[Row]) -> list[str]:
 
 
 def _ends(row: Row, name: str) -> str:
-    return f"{row[name]:.3g} (95 %: {row[name + '_low']:.3g} to {row[name + '_high']:.3g})"
+    return (
+        f"{row[name]:.3g} ({between(row[name + '_low'], row[name + '_high'], row['runs'], '{:.3g}'.format)})"
+    )
 
 
 def _falls(rows: Sequence[Row]) -> str:
@@ -137,14 +144,41 @@ def _control(rows: Sequence[Row]) -> str:
     learned = sorted((row for row in rows if row["learner"] == "MBPO"), key=lambda row: row["order"])
     limit = {row["order"]: row["excess"] for row in rows if row["learner"].startswith("certainty")}
     told = [
-        f"s = {row['order']}: {_excess(row['excess'])} ({between(row['excess_low'], row['excess_high'])}; unlimited "
-        f"data {_excess(limit[row['order']])})"
+        f"s = {row['order']}: {_excess(row['excess'])} "
+        f"({between(row['excess_low'], row['excess_high'], row['runs'])}; unlimited data "
+        f"{_excess(limit[row['order']])})"
         for row in learned
     ]
+    best = {row["order"]: row["excess"] for row in rows if row["learner"] == "best gain found"}
     return (
         f"{learned[0]['system']}, {learned[0]['runs']} seeds, {learned[0]['time']:,} real transitions: MBPO on the "
         f"last s outputs costs more than LQG by a median of {', '.join(told)}."
+        + _missing(
+            [(row["order"], row["excess"], limit[row["order"]], best.get(row["order"])) for row in learned]
+        )
     )
+
+
+def _missing(found: Sequence[tuple[int, float | None, float | None, float | None]]) -> str:
+    """What separates MBPO from LQG most, from rows of order and excess of MBPO, of its model with unlimited data, and
+    of the best gain.
+
+    memory: the excess of the best gain on the history; an unbiased model: what the fitted model adds to that with
+    unlimited data; data: what is left. None among the excesses is infinite.
+    """
+    names: dict[str, list[int]] = {}
+    floors = []
+    for order, learned, unlimited, best in found:
+        if best is None:
+            continue
+        ends = [0.0, best, *(math.inf if each is None else each for each in (unlimited, learned))]
+        parts = [above - below if math.isfinite(below) else 0.0 for below, above in pairwise(ends)]
+        names.setdefault(PARTS[parts.index(max(parts))], []).append(order)
+        floors.append(f"{per_cent(best) if best > NOTHING else '0 %'} at s = {order}")
+    if not floors:
+        return ""
+    most = " and ".join(f"{name} at s = {', '.join(map(str, orders))}" for name, orders in names.items())
+    return f" The best gain found on s outputs is above LQG by {', '.join(floors)}: what is missing most is {most}."
 
 
 def _excess(value: float | None) -> str:

@@ -26,7 +26,7 @@ from mbpo.lqr import exact
 from mbpo.lqr.agents import GradientAgent
 from mbpo.lqr.policy import LinearGaussian
 from mbpo.lqr.system import LinearQuadratic
-from mbpo.studies.intervals import RESAMPLES, Interval
+from mbpo.studies.intervals import RESAMPLES, Interval, percentile_interval
 from mbpo.studies.sweep import CHUNK, Knobs, configured
 
 BATCHES = 4  # of each set of data
@@ -163,10 +163,9 @@ def summary(found: np.ndarray, truth: np.ndarray, seed: int) -> GradientError:
     resampled = means[draws]
     spread = np.sum(resampled.var(axis=1, ddof=1), axis=-1) / sets
     norms = np.sqrt(np.maximum(np.sum(resampled.mean(axis=1) ** 2, axis=-1) - 2 * spread, 0.0))
-    low, high = np.quantile(norms, [0.025, 0.975])
     bias = float(np.sqrt(max(float(np.sum(means.mean(axis=0) ** 2)) - between / sets, 0.0)))
     return GradientError(
-        Interval(bias, float(min(low, bias)), float(max(high, bias))),
+        percentile_interval(bias, norms, sets),
         float(np.sqrt(max(between - noise / batches, 0.0))),
         float(np.sqrt(noise)),
         float(np.sqrt(np.mean(np.sum(error**2, axis=-1)))),

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mbpo.core.quantiles import median
 from mbpo.core.schedule import Linear
 from mbpo.errors import InputError
 from mbpo.lqr import exact
@@ -193,13 +194,13 @@ def training_rows(
     for (number, arm), at in itertools.product(enumerate(every), _amounts(effort)):
         own = slice(number * seeds, (number + 1) * seeds)
         excess = outcome.excess_cost[own, at]
-        median = quantile_interval(excess)
+        middle = quantile_interval(excess)
         rows.append(
             table_row(
                 COLUMNS,
                 part="training", system=system, ratio=_words(arm), rollout_length=arm.length, updates=updates,
                 transitions=int(effort.transitions[at]), planted_error=arm.planted, seeds=seeds,
-                model_error=float(np.median(outcome.model_error[own, at])), **median.columns("excess"),
+                model_error=float(median(outcome.model_error[own, at])), **middle.columns("excess"),
                 excess_p90=finite(float(np.quantile(excess, 0.9, method="inverted_cdf"))),
                 unstable=float(np.mean(~np.isfinite(excess))),
             )
@@ -222,14 +223,14 @@ def best_rows(
         ]
         excess = np.stack([outcome.excess_cost[i * seeds : (i + 1) * seeds, at] for i in alike])
         best, low, high = best_ratio(excess, np.array(RATIOS), seed)
-        median, first = quantile_interval(excess[best]), alike[best] * seeds
+        middle, first = quantile_interval(excess[best]), alike[best] * seeds
         rows.append(
             table_row(
                 COLUMNS,
                 part="best", system=system, ratio=_words(every[alike[best]]), rollout_length=length, updates=updates,
                 transitions=int(effort.transitions[at]), planted_error=planted, seeds=seeds,
-                model_error=float(np.median(outcome.model_error[first : first + seeds, at])),
-                **median.columns("excess"), best_low=low, best_high=high,
+                model_error=float(median(outcome.model_error[first : first + seeds, at])),
+                **middle.columns("excess"), best_low=low, best_high=high,
             )
         )  # fmt: skip
     return rows
@@ -240,15 +241,10 @@ def best_ratio(excess: np.ndarray, ratios: np.ndarray, seed: int) -> tuple[int, 
     bootstrap samples over seeds lies; the seeds are the same in every row and are drawn together."""
     count = excess.shape[1]
     draws = np.random.default_rng([seed, 2]).integers(count, size=(RESAMPLES, count))
-    medians = np.stack([_middle(row[draws]) for row in excess])
+    medians = np.stack([median(row[draws], axis=-1) for row in excess])
     chosen = ratios[np.argmin(medians, axis=0)]
     low, high = np.quantile(chosen, [0.025, 0.975], method="nearest")
-    return int(np.argmin(_middle(excess))), float(low), float(high)
-
-
-def _middle(values: np.ndarray) -> np.ndarray:
-    """The lower median of the last axis, which may hold infinities."""
-    return np.quantile(values, 0.5, axis=-1, method="inverted_cdf")
+    return int(np.argmin(median(excess, axis=-1))), float(low), float(high)
 
 
 def _measured(system: LinearQuadratic, transitions: int, seeds: int, seed: int) -> list[dict[str, Any]]:

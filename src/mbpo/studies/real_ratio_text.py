@@ -47,7 +47,7 @@ def _best(system: str, rows: Sequence[Row]) -> str:
 def _excess(row: Row) -> str:
     if row["excess"] is None:
         return "no finite excess (most gains do not stabilise)"
-    return f"{per_cent(row['excess'])} ({between(row['excess_low'], row['excess_high'])})"
+    return f"{per_cent(row['excess'])} ({between(row['excess_low'], row['excess_high'], row['seeds'])})"
 
 
 def _planted(rows: Sequence[Row]) -> str:
@@ -56,8 +56,8 @@ def _planted(rows: Sequence[Row]) -> str:
     if not moved:
         return ""
     return (
-        "With a model whose [A B] stays wrong however much data it sees, the best ratio (and its 95 % range over "
-        f"{found[0]['seeds']} seeds) is, by the size of the error: {'; '.join(moved)}."
+        "With a model whose [A B] stays wrong however much data it sees, the best ratio (and what is best in 95 % of "
+        f"bootstrap samples over {found[0]['seeds']} seeds) is, by the size of the error: {'; '.join(moved)}."
     )
 
 
@@ -73,8 +73,8 @@ def _gradient(rows: Sequence[Row]) -> str:
         row = _of(rows, "gradient", planted_error=0.0, ratio=ratio)[0]
         told.append(
             f"with {words} by {per_cent(row['error'])} (bias {per_cent(row['bias'])}, "
-            f"{between(row['bias_low'], row['bias_high'])}; {per_cent(row['persistent'])} shared by all batches of one "
-            f"set of data; {per_cent(row['noise'])} noise of a batch)"
+            f"{between(row['bias_low'], row['bias_high'], row['seeds'])}; {per_cent(row['persistent'])} shared by all "
+            f"batches of one set of data; {per_cent(row['noise'])} noise of a batch)"
         )
     seeds = _of(rows, "gradient")[0]["seeds"]
     return f"At one gain, over {seeds} sets of data, the gradient of a batch errs {' and '.join(told)}."

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mbpo.core.quantiles import median
 from mbpo.errors import InputError
 from mbpo.lqr import bounds, exact
 from mbpo.lqr.algorithms import prepare
@@ -165,11 +166,11 @@ def _length_row(
 ) -> dict[str, Any]:
     own = slice(number * same["seeds"], (number + 1) * same["seeds"])
     excess = outcome.excess_cost[own, at]
-    median = quantile_interval(excess)
+    middle = quantile_interval(excess)
     return table_row(
         COLUMNS,
         **same, part="length", planted_error=arm.planted, rollout_length=arm.length,
-        model_error=float(np.median(outcome.model_error[own, at])), **median.columns("excess"),
+        model_error=float(median(outcome.model_error[own, at])), **middle.columns("excess"),
         unstable=float(np.mean(~np.isfinite(excess))), **error.bias.columns("bias"), persistent=error.persistent,
         noise=error.noise, error=error.total,
     )  # fmt: skip
@@ -190,14 +191,14 @@ def _best_row(
         [outcome.excess_cost[i * seeds : (i + 1) * seeds, at] for i in range(first, first + len(LENGTHS))]
     )
     best, low, high = _best_length(excess, seed)
-    median = quantile_interval(excess[best])
+    middle = quantile_interval(excess[best])
     start = (first + 2) * seeds
     return table_row(
         COLUMNS,
-        **same, part="best", planted_error=planted, rollout_length=LENGTHS[best], **median.columns("excess"),
+        **same, part="best", planted_error=planted, rollout_length=LENGTHS[best], **middle.columns("excess"),
         best_low=low, best_high=high,
         **_recommended(system, outcome, range(start, start + min(seeds, JUDGED)), at, setup),
-        model_error=float(np.median(outcome.model_error[start : start + seeds, at])),
+        model_error=float(median(outcome.model_error[start : start + seeds, at])),
     )  # fmt: skip
 
 
@@ -209,8 +210,8 @@ def _best_length(excess: np.ndarray, seed: int) -> tuple[int, int, int]:
 
 def _recommended(
     system: LinearQuadratic, outcome: Outcome, runs: Sequence[int], at: int, setup: Any
-) -> dict[str, int]:
-    """The median over runs of the length that theorem 4.3 recommends and its interval; empty where not defined."""
+) -> dict[str, int | None]:
+    """The lower median over runs of the length that theorem 4.3 recommends and its interval; empty where undefined."""
     discount = DISCOUNT if system.discount is None else system.discount
     n, scale = system.state_dim, max(float(solve(system).cost), 1e-12)
     lengths = []
@@ -236,4 +237,5 @@ def _recommended(
     if not lengths:
         return {}
     middle, ends = np.quantile(lengths, 0.5, method="inverted_cdf"), quantile_interval(lengths)
-    return {"theorem": int(middle), "theorem_low": int(ends.low), "theorem_high": int(ends.high)}
+    low, high = (None if end is None else int(end) for end in ends[1:])
+    return {"theorem": int(middle), "theorem_low": low, "theorem_high": high}

@@ -248,5 +248,5 @@ def limit_rows(system: LinearQuadratic, transitions: int) -> list[dict[str, Any]
     return rows
 
 
-def _whole(value: float) -> int | None:
-    return math.ceil(value) if math.isfinite(value) else None
+def _whole(value: float | None) -> int | None:
+    return None if value is None or not math.isfinite(value) else math.ceil(value)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mbpo.studies.wording import between, per_cent
+from mbpo.studies.intervals import LEAST_SEEDS
+from mbpo.studies.wording import TOO_FEW, between, per_cent
 
 Row = Mapping[str, Any]
 MANY = 3
@@ -43,6 +44,8 @@ def _needed(row: Row) -> str:
     low, middle, high = row["to_low_1"], row["to_1"], row["to_high_1"]
     if middle is None:
         return f"more than {row['transitions']:,}"
+    if row["seeds"] < LEAST_SEEDS:
+        return f"{middle:,} ({TOO_FEW})"
     upper = f"{high:,}" if high is not None else f"more than {row['transitions']:,}"
     return f"{middle:,} ({low:,} to {upper})"
 
@@ -63,11 +66,11 @@ def _saved(by_name: Mapping[str, Mapping[str, Row]]) -> list[str]:
             f"On no system did policy gradient on real data and MBPO both reach 10 % ({seeds} seeds each){tail}."
         ]
     middle = sorted(factors)[len(factors) // 2]
-    needs = f"{middle[0]:.2g} (90 %: {middle[1]:.2g} to {middle[2]})"
-    many = ""
+    ends = TOO_FEW if seeds < LEAST_SEEDS else f"90 %: {middle[1]:.2g} to {middle[2]}"
+    needs, many = f"{middle[0]:.2g} ({ends})", ""
     if len(factors) > 1:
         needs = f"{min(factors)[0]:.2g} to {max(factors)[0]:.2g}"
-        many = f"the middle one of {len(factors)} systems {middle[0]:.2g}, 90 %: {middle[1]:.2g} to {middle[2]}; "
+        many = f"the middle one of {len(factors)} systems {middle[0]:.2g}, {ends}; "
     sentence = (
         f"Policy gradient on real data needs {needs} times the transitions of MBPO to the finest of 10 %, 1 % and "
         f"0.1 % that both reach ({many}{seeds} seeds each){tail}."
@@ -76,7 +79,10 @@ def _saved(by_name: Mapping[str, Mapping[str, Row]]) -> list[str]:
 
 
 def _factor(ours: Row, theirs: Row, level: str) -> tuple[float, float, str]:
-    """The ratio of medians, and an interval that holds it when those of both medians hold theirs, in 90 % of cases."""
+    """The ratio of medians, and an interval that holds it when those of both medians hold theirs, in 90 % of cases; of
+    few seeds it means nothing."""
+    if ours["seeds"] < LEAST_SEEDS:
+        return theirs[f"to_{level}"] / ours[f"to_{level}"], 0.0, "unbounded"
     ends = [row[f"to_{end}_{level}"] for row in (ours, theirs) for end in ("low", "high")]
     low = 0.0 if ends[1] is None else ends[2] / ends[1]
     high = "unbounded" if ends[3] is None else f"{ends[3] / ends[0]:.2g}"
@@ -94,6 +100,6 @@ def _limit(by_name: Mapping[str, Mapping[str, Row]]) -> list[str]:
         f"After {rows[0]['transitions']:,} transitions the median excess cost of MBPO is at most 1.5 times the limit "
         f"on {within} of {len(rows)} systems ({rows[0]['seeds']} seeds each); the farthest is {worst['system']} with "
         f"{worst['over_limit']:.2f} times: {per_cent(worst['excess'])} "
-        f"({between(worst['excess_low'], worst['excess_high'])}) against {per_cent(worst['limit'])}."
+        f"({between(worst['excess_low'], worst['excess_high'], worst['seeds'])}) against {per_cent(worst['limit'])}."
     )
     return [sentence]

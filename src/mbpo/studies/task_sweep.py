@@ -172,7 +172,7 @@ def summary(
 ) -> StudyResult:
     """The result, from the records of every run by arm, seeds in order."""
     sweep = _sweep(study)
-    rows = [row for arm in sweep.arms for row in _rows(sweep, arm, task, found[arm.value], request.seed)]
+    rows = [row for arm in sweep.arms for row in _rows(sweep, arm, task, found[arm.value])]
     last = {value: [records[-1]["mean_return"] for records in runs] for value, runs in found.items()}
     held = {
         key: value
@@ -225,13 +225,11 @@ def _trained(run: Run, command: Sequence[str], watch: Watch | None) -> Records:
         raise InputError(f"{run.words}: {error}") from None
 
 
-def _rows(
-    sweep: Sweep, arm: Arm, task: TaskRequest, runs: Sequence[Records], seed: int
-) -> list[dict[str, Any]]:
+def _rows(sweep: Sweep, arm: Arm, task: TaskRequest, runs: Sequence[Records]) -> list[dict[str, Any]]:
     """One row for each evaluation of the arm."""
     rows = []
     for alike in zip(*runs, strict=True):
-        returned = interquartile_mean_interval([each["mean_return"] for each in alike], seed)
+        returned = interquartile_mean_interval([each["mean_return"] for each in alike])
         errors = [error for each in alike if (error := holdout(each)) is not None]
         error = quantile_interval(errors) if len(errors) == len(alike) else (None, None, None)
         values = (
@@ -258,11 +256,11 @@ def _columns(sweep: Sweep) -> dict[str, str]:
         "seeds": "independent runs",
         "return": "undiscounted return of an evaluation: interquartile mean over seeds (a quarter of them, rounded "
         "down, cut off at each end)",
-        "return_low": "lower end of its 95 % bootstrap interval over seeds",
-        "return_high": "upper end of its 95 % bootstrap interval over seeds",
+        "return_low": "lower end of its 95 % interval over seeds; empty with fewer than six",
+        "return_high": "upper end of its 95 % interval over seeds; empty with fewer than six",
         "model_error": "error of the last fit on real transitions held out, mean square over targets and elites: "
         "median over seeds; empty without a model",
-        "model_error_low": "lower end of its 95 % interval, the least of few seeds",
-        "model_error_high": "upper end of its 95 % interval, the greatest of few seeds",
+        "model_error_low": "lower end of its 95 % interval; empty with fewer than six seeds",
+        "model_error_high": "upper end of its 95 % interval; empty with fewer than six seeds",
         "realised_ratio": "mean real share of the batches since the evaluation before, mean over seeds",
     }

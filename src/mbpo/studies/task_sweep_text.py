@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import trim_mean
 
-from mbpo.studies.intervals import QUARTER, RESAMPLES, interquartile_mean_interval
-from mbpo.studies.wording import per_cent
+from mbpo.studies.intervals import LEAST_SEEDS, QUARTER, RESAMPLES, interquartile_mean_interval
+from mbpo.studies.wording import TOO_FEW, between, per_cent
 
 if TYPE_CHECKING:
     from mbpo.studies.task_sweep import Sweep
 
-FEW = 10  # seeds, below which intervals are said to be too short
 Row = Mapping[str, Any]
 Last = Mapping[str | int, Sequence[float]]
 
@@ -23,7 +22,7 @@ def findings(sweep: Sweep, task: str, rows: Sequence[Row], last: Last, seed: int
     """Which value is best at the end, how the others compare on the same seeds, and how wrong the model is."""
     end = max(row["env_steps"] for row in rows)
     final = [row for row in rows if row["env_steps"] == end]
-    told = [_best(sweep, task, final, last, seed), _compared(sweep, last, seed), _errors(sweep, final)]
+    told = [_best(sweep, task, final, last, seed), _compared(sweep, last), _errors(sweep, final)]
     return [sentence for sentence in told if sentence]
 
 
@@ -31,11 +30,11 @@ def caveats(sweep: Sweep, settings: Mapping[str, Any], last: Last) -> list[str]:
     """What the reader must know before believing it."""
     seeds = len(next(iter(last.values())))
     found = [
-        "Intervals are percentile bootstraps over seeds."
-        if seeds >= FEW
+        "Intervals are Student's, of a mean without its extremes."
+        if seeds >= LEAST_SEEDS
         else (
-            "Intervals are percentile bootstraps over seeds, too short with so few: of three they run from the least "
-            "to the greatest run, which covers the middle of a symmetric law in 75 % of studies rather than 95 %."
+            f"{seeds} seeds are too few for an interval: from the least to the greatest run the middle of a law is "
+            f"covered in {per_cent(1 - 2 * 0.5**seeds)} of studies. From {LEAST_SEEDS} seeds on there are intervals."
         ),
         (
             "The interquartile mean leaves out a quarter of the seeds, rounded down, at each end: of two or three "
@@ -88,22 +87,20 @@ def _often_best(returns: np.ndarray, best: Sequence[int], seed: int) -> float:
     return float(np.mean(middles[best].max(axis=0) >= middles.max(axis=0)))
 
 
-def _compared(sweep: Sweep, last: Last, seed: int) -> str:
+def _compared(sweep: Sweep, last: Last) -> str:
     words = {arm.value: arm.words for arm in sweep.arms}
-    told, clear = [], 0
+    seeds, told, clear = len(last[sweep.reference]), [], 0
     for other in sweep.against:
         difference = np.array(last[sweep.reference]) - np.array(last[other])
-        middle, low, high = interquartile_mean_interval(difference, seed)
+        middle, low, high = interquartile_mean_interval(difference)
         more = "more" if middle >= 0 else "less"
-        told.append(
-            f"{number(abs(middle))} {more} than {words[other]} (the difference, 95 %: {number(low)} to {number(high)})"
-        )
-        clear += low > 0 or high < 0
-    seeds = len(last[sweep.reference])
-    few = ", too short with so few seeds," if seeds < FEW else ""
+        ends = f" (the difference, {between(low, high, seeds, number)})" if low is not None else ""
+        told.append(f"{number(abs(middle))} {more} than {words[other]}{ends}")
+        clear += low is not None and high is not None and (low > 0 or high < 0)
+    judged = f"{clear} of these {len(told)} intervals leave{'s' if clear == 1 else ''} out 0"
     return (
-        f"On the same {seeds} seeds {words[sweep.reference]} returns {_listed(told)}; {clear} of these {len(told)} "
-        f"intervals{few} leave{'s' if clear == 1 else ''} out 0."
+        f"On the same {seeds} seeds {words[sweep.reference]} returns {_listed(told)}; "
+        f"{TOO_FEW if seeds < LEAST_SEEDS else judged}."
     )
 
 
@@ -125,7 +122,7 @@ def _errors(sweep: Sweep, final: Sequence[Row]) -> str:
 
 
 def _with_interval(row: Row, name: str) -> str:
-    return f"{number(row[name])} (95 %: {number(row[f'{name}_low'])} to {number(row[f'{name}_high'])})"
+    return f"{number(row[name])} ({between(row[f'{name}_low'], row[f'{name}_high'], row['seeds'], number)})"
 
 
 def number(value: float) -> str:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from mbpo.studies.intervals import LEAST_SEEDS
+
+TOO_FEW = "too few seeds for an interval"
+
 
 def per_cent(value: float) -> str:
     """0.01 as "1 %", 0.00012 as "0.012 %"."""
@@ -12,7 +18,11 @@ def per_cent(value: float) -> str:
     return f"{rounded:,.0f} %"
 
 
-def between(low: float | None, high: float | None) -> str:
-    """A 95 % interval of a relative quantity, whose ends may be infinite (None)."""
-    ends = ["unbounded" if each is None else per_cent(each) for each in (low, high)]
+def between(
+    low: float | None, high: float | None, seeds: int, words: Callable[[float], str] = per_cent
+) -> str:
+    """A 95 % interval over so many seeds, whose ends may be infinite (None); of few seeds, that there is none."""
+    if seeds < LEAST_SEEDS:
+        return TOO_FEW
+    ends = ["unbounded" if each is None else words(each) for each in (low, high)]
     return f"95 %: {ends[0]} to {ends[1]}"

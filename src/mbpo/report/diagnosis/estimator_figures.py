@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mbpo.core.quantiles import quantiles
 from mbpo.report import palette
 from mbpo.report.diagnosis.section import MIDDLE, percent
 from mbpo.report.diagnosis.setup_figures import BLUE, GREEN, ORANGE, PINK, legend, rows_axes
 from mbpo.report.drawing import Picture, end_labels, log_axes, new_figure, per_cent, style, to_svg
-from mbpo.report.measures import quantiles
 from mbpo.report.palette import colour, label
 from mbpo.studies.diagnosis.attribution import NAIVE, REPAIRS, Curve
 from mbpo.studies.diagnosis.ending import Ending

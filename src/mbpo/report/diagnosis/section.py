@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mbpo.core.quantiles import quantiles
 from mbpo.report.drawing import Picture
-from mbpo.report.measures import quantiles
 from mbpo.studies.diagnosis.world import Mean
 
 DEFECT = ("What was done", "Why it fails", "Measured", "Instead")
@@ -63,7 +63,7 @@ def percent(value: float) -> str:
 
 
 def median(values: np.ndarray) -> float:
-    """The median, a value that occurred; infinity is the largest."""
+    """The median; infinite where one of the two in the middle is."""
     return float(quantiles(values, (0.5,))[0])
 
 

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from mbpo.core.quantiles import quantiles
 from mbpo.report import palette
 from mbpo.report.diagnosis.section import MIDDLE
 from mbpo.report.drawing import Picture, end_labels, new_figure, per_cent, style, to_svg
-from mbpo.report.measures import quantiles
 from mbpo.report.palette import colour
 from mbpo.studies.diagnosis.identification import CostRegression, Identification
 from mbpo.studies.diagnosis.reference import Landscape, References
@@ -275,8 +275,9 @@ def landscape_figure(found: Sequence[Landscape]) -> Picture:
     return Picture(
         "landscape",
         "How much distance says",
-        f"Exact excess cost at a given distance from the optimum: median and range over {found[0].directions} random "
-        f"directions. Points: gains of {found[0].system}. Where the band is high, distance does not rank gains.",
+        "Exact excess cost at a given distance from the optimum: the band runs from the least to the greatest over all "
+        f"directions, the line is the median of {found[0].directions} random ones. Points: gains of "
+        f"{found[0].system}. Where the band is high, distance does not rank gains.",
         "Excess cost against distance from the optimal gain for two systems; the band of the first spans two "
         "decades.",
         svg,

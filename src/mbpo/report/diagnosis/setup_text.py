@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mbpo.core.quantiles import quantiles
 from mbpo.report.diagnosis.section import MIDDLE, Section, Table, median, percent, spread, within
-from mbpo.report.measures import quantiles
 from mbpo.studies.diagnosis.diagnose import Diagnosis
 from mbpo.studies.diagnosis.world import FAILED
 
@@ -129,7 +129,7 @@ def cost(found: Diagnosis) -> Section:
     """Defect 4."""
     failed, other = found.cost_regressions
     n = len(failed.truth) // 2
-    wrong = ", ".join(f"{value:.2f}" for value in np.median(failed.wrong, axis=0)[:n])
+    wrong = ", ".join(f"{value:.2f}" for value in quantiles(failed.wrong, (0.5,))[0][:n])
     truth = ", ".join(f"{value:g}" for value in failed.truth[:n])
     off = max(float(np.abs(each.right - each.truth).max()) for each in found.cost_regressions)
     return Section(
@@ -169,7 +169,8 @@ def ending(found: Diagnosis) -> Section:
         "x'Qx; a learner that finds the optimum of the short problem must miss that of the long one, the more so "
         "the slower the system.",
         "J_T(K) = E[Σ_{t<T} c_t + x_T'Q_T x_T];   argmin over one gain = K* for every T and start if Q_T = P*",
-        "Minimised with exact cost and gradient, from the stationary start. With Q_T = P* the excess is at most "
+        "Minimised by BFGS with exact cost and gradient, beginning at the gain that learning starts from. First states "
+        "are drawn from the stationary law of K*. With Q_T = P* the excess is at most "
         f"{exactly:.0e} at every T, on every system.",
         "Close a trajectory with a value: P* where it is known, a fitted V where it is not. Or minimise the average "
         "or a discounted cost.",
@@ -197,9 +198,9 @@ def landscape(found: Diagnosis) -> Section:
         "gains.",
         "J(K) − J* = tr Σ_K (K − K*)'(R + B'P*B)(K − K*)",
         f"At a distance of {flat.distances[at]:.2g} the excess lies between {percent(float(flat.lowest[at]))} and "
-        f"{percent(float(flat.highest[at]))}, depending on the direction ({flat.directions} of them); the condition "
-        f"of the Hessian is {flat.condition:.0f}, on {other.system} {other.condition:.2f}. So |K − K*| can grow "
-        "while J falls, and fall while J grows.",
+        f"{percent(float(flat.highest[at]))}, depending on the direction: near the optimum the ends are the least and "
+        f"the greatest eigenvalue of the Hessian, along its eigenvectors. Its condition is {flat.condition:.0f}, on "
+        f"{other.system} {other.condition:.2f}. So |K − K*| can grow while J falls, and fall while J grows.",
         "Test on a system where the first gain is far from optimal and doing nothing is ruinous, and plot J/J* − 1.",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -158,7 +159,8 @@ def _looseness(system: str, cells: Sequence[Row], suffix: str) -> Picture | None
     return Picture(
         f"bound-looseness{suffix}", f"How loose they are: {system}",
         "Bound over true error: theorem 4.1 for rollouts in the model alone, 4.2 without any (k = 0, the length it "
-        "likes best) and 4.3 at the length it likes best. Lines: 95 % intervals. Hollow: the bound says nothing.",
+        "likes best) and 4.3 at the length it likes best. Lines: 95 % intervals, from six models on. Hollow: the bound "
+        "says nothing.",
         "Theorem 4.3's bound over the true error: "
         + "; ".join(f"{_at([row])} {row['looseness_43']:.3g}" for row in cells if row["looseness_43"]) + ".",
         svg,
@@ -167,14 +169,19 @@ def _looseness(system: str, cells: Sequence[Row], suffix: str) -> Picture | None
 
 def _lengths(system: str, cells: Sequence[Row], suffix: str) -> Picture:
     """The lengths that the theorems recommend beside the one at which the true error is least."""
-    longest = max(row[name] for row in cells for name in ("last_k", "best_k_high", "best_k_43_high"))
+    names = ("last_k", "best_k", "best_k_43", "best_k_high", "best_k_43_high")
+    longest = max(row[name] for row in cells for name in names if row[name] is not None)
     with style():
         figure, axes = _strip(cells)
         axes.set_xlim(-0.25, float(np.sqrt(longest)) * 1.04 + 0.1)
         _length_axis(axes, longest)
         for height, row in enumerate(cells):
             axes.plot(np.sqrt([row["enough_k"], row["last_k"]]), [height] * 2, color=TRUTH, lw=6, alpha=0.16)
-            roots = {name: float(np.sqrt(row[name])) for name in row if name.startswith("best_k")}
+            roots = {
+                name: math.sqrt(row[name])
+                for name in row
+                if name.startswith("best_k") and row[name] is not None
+            }
             _mark(axes, height, roots, "best_k", TRUTH, "|", False)
             _mark(axes, height + SPREAD["41"], roots, "best_k_42", THEOREMS["42"], MARKS["42"], False)
             _mark(axes, height + SPREAD["43"], roots, "best_k_43", THEOREMS["43"], MARKS["43"], False)
@@ -184,8 +191,8 @@ def _lengths(system: str, cells: Sequence[Row], suffix: str) -> Picture:
         svg = to_svg(figure)
     return Picture(
         f"bound-lengths{suffix}", f"The rollout length they choose: {system}",
-        "Lengths at which each bound and the true error are least; lines are 95 % intervals. Grey: from the shortest "
-        "to the longest rollout whose true error is within a tenth of the least.",
+        "Lengths at which each bound and the true error are least; lines are 95 % intervals, from six models on. Grey: "
+        "from the shortest to the longest rollout whose true error is within a tenth of the least.",
         "Lengths by theorem 4.3 and in truth: "
         + "; ".join(f"{_at([row])} {row['best_k_43']} and {row['best_k']}" for row in cells)
         + ". Theorem 4.2 always chooses 0.",

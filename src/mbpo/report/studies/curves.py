@@ -13,6 +13,7 @@ from mbpo.report import palette
 from mbpo.report.drawing import per_cent
 from mbpo.report.gradient_figures import limits
 from mbpo.report.ticks import log_axis, power
+from mbpo.studies.intervals import LEAST_SEEDS
 
 SMALL = 8.5  # points
 DASHED: palette.Dash = (0, (4, 1.6))
@@ -54,6 +55,13 @@ def unique(rows: Sequence[Row], name: str) -> list[Any]:
 def seeds(rows: Sequence[Row]) -> str:
     """How many seeds the rows are about."""
     return f"{rows[0]['seeds']:,} seed{'s' * (rows[0]['seeds'] != 1)}"
+
+
+def with_interval(rows: Sequence[Row], name: str = "seeds") -> str:
+    """How many seeds (or runs) a median or a mean is over, and whether it has an interval."""
+    count = rows[0][name]
+    words = f"over {count:,} {name if count != 1 else name[:-1]}"
+    return f"{words}, too few for an interval" if count < LEAST_SEEDS else f"{words} and its 95 % interval"
 
 
 def model_words(size: float) -> str:
@@ -114,6 +122,7 @@ def excess_curve(
     bottom, top = axes.get_ylim()
     middle, low, high = (column(line.rows, f"excess{end}") for end in ("", "_low", "_high"))
     lower, upper = np.clip(low, bottom, top), np.clip(np.where(np.isnan(high), top, high), bottom, top)
+    # without a lower end there is no interval, or a median far off the top: nothing is drawn
     if band:
         axes.fill_between(x, lower, upper, color=line.tint, alpha=0.13, lw=0)
     else:

@@ -14,6 +14,7 @@ from mbpo.report import palette
 from mbpo.report.drawing import Picture, end_labels, new_figure, style, to_svg
 from mbpo.report.gradient_figures import limits
 from mbpo.report.palette import colour
+from mbpo.report.studies.curves import with_interval
 from mbpo.report.studies.forgetting_learners import (
     DASH,
     DOTS,
@@ -111,8 +112,8 @@ def _gaps(system: str, rows: Sequence[Row], tag: str) -> Picture | None:
     )
     return Picture(
         f"forgetting-gap{tag}", f"How fast the past ceases to matter: {system}",
-        "Error of the best regression on the last s outputs less that of the Kalman filter. Lines: exact; marks: in "
-        f"{rows[0]['runs']} runs, with 95 % intervals; dashed: the slope that the filter's forgetting rate predicts. "
+        "Error of the best regression on the last s outputs less that of the Kalman filter. Lines: exact; marks: means "
+        f"{with_interval(rows, 'runs')}; dashed: the slope that the filter's forgetting rate predicts. "
         "At the right: standard deviations of process and observation noise in the paper's units; 0, 0.5 is the case "
         "without process noise.",
         f"Gap against s, logarithmic upwards. {told}.",

@@ -13,7 +13,9 @@ from mbpo.report import palette
 from mbpo.report.drawing import Picture, end_labels, new_figure, per_cent, style, to_svg
 from mbpo.report.gradient_figures import limits
 from mbpo.report.palette import colour
+from mbpo.report.studies.curves import with_interval
 from mbpo.report.ticks import log_axis, power
+from mbpo.studies.intervals import LEAST_SEEDS
 
 SMALL = 8.0  # points
 LEAST_EXCESS = 1e-6  # smallest excess that is drawn
@@ -21,6 +23,7 @@ DASH: palette.Dash = (0, (5, 2))
 DOTS: palette.Dash = (0, (1, 2))
 LEARNERS = {
     "gradient descent (published step)": ("published step", colour("policy-gradient"), "s"),
+    "gradient descent (published step, c = 2500)": ("published, c = 2500", colour("reinforce"), "v"),
     "gradient descent (scaled step)": ("scaled step", colour("dpg"), "D"),
     "least squares": ("least squares", colour("mbpo"), "o"),
 }
@@ -108,8 +111,8 @@ def regret_figure(system: str, rows: Sequence[Row], tag: str) -> Picture | None:
     last = some(rows, time=times[-1])
     return Picture(
         f"forgetting-regret{tag}", f"Learning online: {system}",
-        f"Summed squared error of AR({rows[0]['order']}) learned online less that of the Kalman filter; means over "
-        f"{rows[0]['runs']} runs with 95 % intervals. Dashed: the published bound for the published step, without its "
+        f"Summed squared error of AR({rows[0]['order']}) learned online less that of the Kalman filter; means "
+        f"{with_interval(rows, 'runs')}. Dashed: the published bound for the published step, without its "
         "constant C_S and its term ε t.",
         f"Regret after {times[-1]:,} transitions: "
         + ", ".join(f"{row['learner']} {row['regret']:.3g}" for row in last) + ".",
@@ -144,12 +147,16 @@ def control_figure(system: str, rows: Sequence[Row], tag: str) -> Picture | None
         f"{'not finite' if r['excess'] is None else per_cent(r['excess'])} at s = {r['order']}"
         for r in learned
     )
-    about = (
-        f" over {learned[0]['runs']} seeds after {learned[0]['time']:,} real transitions" if learned else ""
-    )
+    about = ""
+    if learned:
+        few = learned[0]["runs"] < LEAST_SEEDS
+        about = (
+            f" over {learned[0]['runs']} seeds after {learned[0]['time']:,} real transitions"
+            f"{', too few for an interval' if few else ' and its 95 % interval'}"
+        )
     return Picture(
         f"forgetting-control{tag}", f"MBPO that sees only outputs: {system}",
-        f"Exact cost J/J* − 1 above LQG. Blue: MBPO on a history of s outputs, median{about} and its 95 % interval. "
+        f"Exact cost J/J* − 1 above LQG. Blue: MBPO on a history of s outputs, median{about}. "
         "Dashed: the gain that is optimal for the least-squares model of that order, with unlimited data: what is left "
         "is the model's bias. Dotted: the best gain found on the same history; where it ends, that gain is LQG itself.",
         f"Excess cost over LQG by length of the history: MBPO {told or 'not run'}.",

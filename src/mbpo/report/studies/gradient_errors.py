@@ -19,11 +19,11 @@ from mbpo.report.studies.curves import (
     column,
     line_end,
     model_words,
-    seeds,
     share,
     some,
     told,
     unique,
+    with_interval,
 )
 
 ERRORS = {
@@ -50,7 +50,7 @@ def error_words(panels: Sequence[Panel]) -> str:
     lost = sum(int(np.isnan(column(rows, name)).sum()) for _, rows in panels for name in ERRORS)
     return (
         "Error of one batch's natural gradient at a fixed gain, relative to the exact one. Bias: of the mean over sets "
-        f"of data ({seeds(panels[0][1])}), with its 95 % interval; persistent: what differs between sets and more "
+        f"of data, {with_interval(panels[0][1])}; persistent: what differs between sets and more "
         "batches do not remove; noise: what differs between batches of one set. The axis is linear from 0 to its first "
         f"tick.{f' Left out: {lost} undefined values.' if lost else ''}"
     )

@@ -27,6 +27,7 @@ from mbpo.report.studies.curves import (
     some,
     tag_of,
     values_told,
+    with_interval,
 )
 from mbpo.report.studies.gradient_errors import error_cases, error_figure, error_told, error_words
 from mbpo.report.ticks import log_axis
@@ -97,8 +98,8 @@ def _amounts(system: str, rows: Sequence[Row], tag: str) -> Picture:
     series = _by_amount(chosen)
     return Picture(
         f"real-ratio-excess{tag}", f"What the real ratio does: {system}",
-        "Median excess cost J/J* − 1 after training on so many real transitions, and its 95 % interval over "
-        f"{seeds(chosen)}, with branches of {chosen[0]['rollout_length']} steps and "
+        "Median excess cost J/J* − 1 after training on so many real transitions, "
+        f"{with_interval(chosen)}, with branches of {chosen[0]['rollout_length']} steps and "
         f"{_updates(chosen[0]['updates'])}. At 0 a batch holds imagined data alone, at 1 real data alone."
         f"{_schedule_words(chosen)}{left_out(chosen)}",
         f"Median excess cost by ratio, logarithmic upwards. {_in_words(series, '{} real transitions')}.",
@@ -140,8 +141,8 @@ def _lengths(system: str, rows: Sequence[Row], tag: str) -> Picture | None:
     words = ". ".join(f"{title}: {_in_words(series, 'length {}')}" for title, series in panels)
     return Picture(
         f"real-ratio-lengths{tag}", f"Longer branches, more updates: {system}",
-        f"Median excess cost J/J* − 1 after {most:,} real transitions, and its 95 % interval over "
-        f"{seeds(chosen)}, for several lengths of the imagined branches.{_schedule_words(chosen)}"
+        f"Median excess cost J/J* − 1 after {most:,} real transitions, "
+        f"{with_interval(chosen)}, for several lengths of the imagined branches.{_schedule_words(chosen)}"
         f"{left_out(chosen)}",
         f"Median excess cost by ratio, logarithmic upwards. {words}.",
         _ratio_svg(panels, "steps of a branch"),

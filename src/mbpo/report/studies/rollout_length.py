@@ -32,6 +32,7 @@ from mbpo.report.studies.curves import (
     tag_of,
     unique,
     values_told,
+    with_interval,
 )
 from mbpo.report.studies.gradient_errors import error_cases, error_figure, error_told, error_words
 
@@ -74,7 +75,7 @@ def _excess(system: str, rows: Sequence[Row], tag: str) -> Picture | None:
     )
     return Picture(
         f"rollout-length-excess{tag}", f"What longer branches do: {system}",
-        f"Median excess cost J/J* − 1 after {most:,} real transitions and its 95 % interval over {seeds(chosen)}, a "
+        f"Median excess cost J/J* − 1 after {most:,} real transitions, {with_interval(chosen)}; a "
         "line for each spectral radius that A is scaled to. Solid: the fitted model; dashed: the same with an error "
         f"that data do not remove.{left_out(chosen)}",
         f"Median excess cost by rollout length, both logarithmic. {words}.",
@@ -144,6 +145,7 @@ def _theorem(system: str, rows: Sequence[Row], tag: str) -> Picture | None:
         for height, row in enumerate(cases):
             _case(axes, height, row)
         svg = to_svg(figure)
+    timed = any(row["theorem_low"] is not None for row in cases)
     lost, undefined = (sum(row[name] is None for row in cases) for name in ("excess", "theorem"))
     missing = f" No bar: no length has a finite median excess ({lost})." if lost else ""
     missing += f" No dot: the theorem's length is undefined ({undefined})." if undefined else ""
@@ -151,8 +153,7 @@ def _theorem(system: str, rows: Sequence[Row], tag: str) -> Picture | None:
         f"rollout-length-theorem{tag}", f"Would theorem 4.3 have chosen it: {system}",
         "Bars: the tried length with the least median excess cost; grey: the lengths that are best in 95 % of "
         f"bootstrap samples over {seeds(cases)}. Dots: what theorem 4.3 recommends, up to the longest length tried, "
-        "and the 95 % interval of its median."
-        f"{missing}",
+        f"{'and the 95 % interval of its median.' if timed else 'too few seeds for an interval.'}{missing}",
         "Best length, its range, and the theorem's: " + "; ".join(map(_case_words, cases)) + ".",
         svg,
     )  # fmt: skip
@@ -200,15 +201,16 @@ def _case(axes: Axes, height: float, row: Row) -> None:
         axes.plot(np.sqrt(row["rollout_length"]), height, mark, color=tint, ms=10, mew=2, zorder=3)
     if row["theorem"] is not None:
         tint, mark = THEOREM
-        axes.plot(
-            np.sqrt([row["theorem_low"], row["theorem_high"]]), [height] * 2, color=tint, lw=1.2, zorder=4
-        )
+        if row["theorem_low"] is not None:
+            ends = np.sqrt([row["theorem_low"], row["theorem_high"]])
+            axes.plot(ends, [height] * 2, color=tint, lw=1.2, zorder=4)
         axes.plot(np.sqrt(row["theorem"]), height, mark, color=tint, ms=5.4, mew=0, zorder=4)
 
 
 def _case_words(row: Row) -> str:
     best = f"{row['rollout_length']} ({row['best_low']} to {row['best_high']})"
-    theorem = f"{row['theorem']} ({row['theorem_low']} to {row['theorem_high']})"
+    ends = "" if row["theorem_low"] is None else f" ({row['theorem_low']} to {row['theorem_high']})"
+    theorem = f"{row['theorem']}{ends}"
     chosen = "undefined" if row["theorem"] is None else theorem
     return (
         f"radius {row['radius']:.3g}, {row['transitions']:,} transitions, {model_words(row['planted_error'])}: "

@@ -17,9 +17,9 @@ from mbpo.report.studies.curves import (
     excess_axis,
     excess_limits,
     left_out,
-    seeds,
     some,
     tag_of,
+    with_interval,
 )
 from mbpo.report.studies.sample_efficiency_catalogue import GREY, MAIN, catalogue_pictures, dot, rows_named
 from mbpo.report.ticks import log_axis
@@ -69,7 +69,7 @@ def _curves(system: str, rows: Sequence[Row], tag: str) -> Picture | None:
     ended = "; ".join(_at_the_end(row) for row in some(rows, part="learner"))
     return Picture(
         f"sample-efficiency-curves{tag}", f"How fast they learn: {system}",
-        f"Excess cost J/J* − 1: median over {seeds(curves)}, its 95 % interval, and the 90th percentile (thin; it ends "
+        f"Excess cost J/J* − 1: median {with_interval(curves)}, and the 90th percentile (thin; it ends "
         f"where more than a tenth do not stabilise).{left_out(curves)} {_limits_named(bounds)}",
         f"Excess cost against real transitions, both logarithmic. Medians at the end: {ended}. {_limits_told(bounds)}",
         svg,
@@ -186,8 +186,8 @@ def _needed(system: str, rows: Sequence[Row], tag: str) -> Picture | None:
     grey = "Grey: the limit of data gathered offline, c over the level." if any(limit.values()) else ""
     return Picture(
         f"sample-efficiency-needed{tag}", f"How much data they need: {system}",
-        "Real transitions until the excess cost stays at or below 10 %, 1 % and 0.1 %: median over "
-        f"{seeds(ends)}, 95 % interval (an arrow: beyond the data of a run) and 90th percentile (thin bar, none where "
+        "Real transitions until the excess cost stays at or below 10 %, 1 % and 0.1 %: median "
+        f"{with_interval(ends)} (an arrow: beyond the data of a run) and 90th percentile (thin bar, none where "
         f"beyond). Hollow: more than half of the runs did not get there. {grey or 'Offline data have no limit here.'}",
         "Median real transitions to 10 %, 1 % and 0.1 %: "
         + "; ".join(f"{label(row['algorithm'])} {_to_words(row)}" for row in ends)

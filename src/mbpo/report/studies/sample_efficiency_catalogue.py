@@ -12,7 +12,7 @@ from mbpo.report import palette
 from mbpo.report.drawing import Picture, new_figure, per_cent, style, to_svg
 from mbpo.report.gradient_figures import limits, times
 from mbpo.report.palette import colour, label
-from mbpo.report.studies.curves import Row, seeds, some
+from mbpo.report.studies.curves import Row, seeds, some, with_interval
 from mbpo.report.ticks import log_axis
 
 SMALL = 8.0  # points
@@ -53,7 +53,7 @@ def _needed(systems: Sequence[str], ends: Sequence[Row], bound: dict[str, int]) 
     told = [f"{each}: {_to_words(some(ends, system=each), bound.get(each))}" for each in systems]
     return Picture(
         "sample-efficiency-overview", "How much data each system needs",
-        f"Real transitions until the excess cost stays at or below 1 %: median over {seeds(ends)}, its 95 % interval "
+        f"Real transitions until the excess cost stays at or below 1 %: median {with_interval(ends)} "
         f"(an arrow: beyond the data of a run) and 90th percentile (thin bar). Hollow: not within {most:,} of them. "
         f"Grey: the limit of data gathered offline{f', which there is not for {without}' if without else ''}.",
         f"Median real transitions to 1 %. {'. '.join(told)}.",
@@ -98,9 +98,9 @@ def _over_limit(systems: Sequence[str], ends: Sequence[Row]) -> Picture:
         "sample-efficiency-over-limit", "How far above the limit they end",
         f"Median excess cost over {seeds(ends)} after {most:,} transitions, divided by the mean that certainty "
         "equivalence tends to on the data that each learner collected (its median over seeds); lines: 95 % intervals "
-        "of the median. A learner at the limit lies a little below 1, as a median lies below a mean. Right: the share "
-        "of runs whose gain does not stabilise, where there are any. Hollow: the median or the limit is infinite, or "
-        f"the limit is zero.{f' On the left edge: zero to rounding ({zero}).' if zero else ''}",
+        "of the median, from six seeds on. A learner at the limit lies a little below 1, as a median lies below a "
+        "mean. Right: the share of runs whose gain does not stabilise, where there are any. Hollow: the median or the "
+        f"limit is infinite, or the limit is zero.{f' On the left edge: zero to rounding ({zero}).' if zero else ''}",
         f"Median excess cost over the limit. {'. '.join(told)}.",
         svg,
     )  # fmt: skip
@@ -125,8 +125,8 @@ def _ratio(axes: Axes, height: float, row: Row, x: tuple[float, float], edge: fl
         colour(row["algorithm"]),
         (_over(row, end) for end in ("_low", "", "_high")),
     )
-    if over is not None:
-        ends = [max(low or 0.0, x[0]), edge if high is None else max(high, x[0])]
+    if over is not None and low is not None:
+        ends = [max(low, x[0]), edge if high is None else max(high, x[0])]
         axes.plot(ends, [height] * 2, color=tint, lw=1.5, alpha=0.75)
         if high is None:
             axes.plot(edge, height, ">", color=tint, ms=4, mew=0)

@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from mbpo.report import palette
 from mbpo.report.drawing import Picture, new_figure, style, to_svg
 from mbpo.report.step_curves import AMBER, BLUE, GREEN, GREY, ORANGE, VIOLET, grid, name_ends, number
+from mbpo.report.studies.curves import with_interval
 
 TINTS = (BLUE, GREEN, AMBER, ORANGE, VIOLET)
 WITHOUT = "no model"
@@ -19,9 +20,6 @@ ASKED = {
     "ratio": ("share of real transitions in a batch", "ratio "),
     "rollout_length": ("imagined steps of a branch", "length "),
 }
-BAND = (
-    "interquartile mean over {seeds} seeds and its 95 % bootstrap interval, which is too short with few seeds"
-)
 
 Row = Mapping[str, Any]
 
@@ -54,7 +52,7 @@ def _learning(result: Mapping[str, Any], column: str, arms: Mapping[Any, Sequenc
     )
     return Picture(
         "learning", f"While it learns: {result['systems'][0]}",
-        f"Undiscounted return of the mean policy at each evaluation: {BAND.format(seeds=result['seeds'])}. Shaded: the "
+        f"Undiscounted return of the mean policy at each evaluation: {_over(result)}. Shaded: the "
         "warm-up.",
         f"Return against real steps: {told}.",
         svg,
@@ -68,7 +66,8 @@ def _final(result: Mapping[str, Any], column: str, arms: Mapping[Any, Sequence[R
         figure.subplots_adjust(left=0.17)
         for place, (value, row) in enumerate(last.items()):
             tint, _ = _look(place, value)
-            axes.plot([place, place], [row["return_low"], row["return_high"]], color=tint, lw=1.6)
+            if row["return_low"] is not None:
+                axes.plot([place, place], [row["return_low"], row["return_high"]], color=tint, lw=1.6)
             hollow = palette.PAPER[0] if value == WITHOUT else tint
             axes.plot(place, row["return"], "o", color=tint, ms=6.5, mfc=hollow, mew=1.4, zorder=3)
         axes.set_xlim(-0.5, len(last) - 0.5)
@@ -79,16 +78,24 @@ def _final(result: Mapping[str, Any], column: str, arms: Mapping[Any, Sequence[R
         axes.set_axisbelow(True)
         svg = to_svg(figure)
     told = "; ".join(
-        f"{_words(column, value)} {number(row['return'])}, {number(row['return_low'])} to {number(row['return_high'])}"
-        for value, row in last.items()
+        f"{_words(column, value)} {number(row['return'])}{_ends(row)}" for value, row in last.items()
     )
     steps = next(iter(last.values()))["env_steps"]
     return Picture(
         "final-return", f"After {steps:,} real steps: {result['systems'][0]}",
-        f"Return of the last evaluation: {BAND.format(seeds=result['seeds'])}. Places are evenly apart.",
-        f"Return of the last evaluation with its interval: {told}.",
+        f"Return of the last evaluation: {_over(result)}. Places are evenly apart.",
+        f"Return of the last evaluation: {told}.",
         svg,
     )  # fmt: skip
+
+
+def _over(result: Mapping[str, Any]) -> str:
+    return f"interquartile mean {with_interval([{'seeds': result['seeds']}])}"
+
+
+def _ends(row: Row) -> str:
+    low, high = row["return_low"], row["return_high"]
+    return "" if low is None else f", {number(low)} to {number(high)}"
 
 
 def _curve(

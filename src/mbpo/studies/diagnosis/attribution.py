@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mbpo.core.quantiles import median
 from mbpo.lqr import catalogue, exact
 from mbpo.lqr.algorithms import prepare
 from mbpo.lqr.optimum import default_gain
@@ -47,8 +48,8 @@ class Curve:
 
     @property
     def median(self) -> np.ndarray:
-        """The median over runs, `[r]`."""
-        return np.median(self.excess, axis=0)
+        """The median over runs, `[r]`; infinite where one of the two in the middle is."""
+        return median(self.excess)
 
     @property
     def lost(self) -> int:
@@ -79,7 +80,7 @@ def repaired(
         learned = learn(system, habits, course, first, setup.exploration, starts, eta, rng)
         gains.append(np.concatenate([first[None], learned[:, -1]]))
     excess = excess_of(np.stack(gains), system, optimal)  # [learner, round, step, run]
-    chosen = np.argmin(np.median(excess[:, -1], axis=2), axis=1)
+    chosen = np.argmin(median(excess[:, -1], axis=2), axis=1)
     used = np.arange(course.rounds + 1) * course.trajectories * course.length
     return tuple(
         Curve(name, learner, used, excess[i, :, chosen[i]].T, STEPS[chosen[i]])

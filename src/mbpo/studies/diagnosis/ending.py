@@ -38,7 +38,11 @@ class Ending:
 
 @double_precision
 def ending(name: str, horizons: tuple[int, ...] = HORIZONS) -> Ending:
-    """Excess average cost of the minimiser of J_T over one gain, from the stationary law of the optimal gain."""
+    """Excess average cost of the minimiser of J_T over one gain.
+
+    First states are drawn from the stationary law of the optimal gain, and descent begins at `default_gain`, the gain
+    that learning starts from. With Q_T = Q the minimiser depends on the law of the first state.
+    """
     system, best, optimal = system_and_optimum(name)
     Sigma = stationary(system, best)
     found: dict[str, list[float]] = {"Q": [], "P": []}

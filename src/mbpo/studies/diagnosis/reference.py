@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 from scipy.linalg import solve_continuous_are
+from scipy.optimize import minimize
 
+from mbpo.core.precision import double_precision
+from mbpo.core.quantiles import median
 from mbpo.lqr import exact
 from mbpo.lqr.limits import asymptotic_excess, regressor_covariance
 from mbpo.lqr.system import LinearQuadratic
@@ -97,10 +101,11 @@ def _reference_row(name: str) -> ReferenceRow:
 
 @dataclass(frozen=True)
 class Landscape:
-    """Excess cost around the optimum of one system, over R random directions.
+    """Excess cost around the optimum of one system.
 
-    distances `[d]`: Frobenius norms |K - K*|; lowest, median, highest `[d]`: of the excess over directions; zero:
-    J(0)/J* - 1; condition: of the Hessian at K*; points: named gains as (|K - K*|, excess).
+    distances `[d]`: Frobenius norms |K - K*|; lowest, highest `[d]`: the least and the greatest excess at that distance
+    over all directions, see `extremes`; median `[d]`: over `directions` random ones; zero: J(0)/J* - 1; condition: of
+    the Hessian at K*; points: named gains as (|K - K*|, excess).
     """
 
     system: str
@@ -117,7 +122,7 @@ class Landscape:
 
 
 def landscape(name: str, seed: int, directions: int = 400) -> Landscape:
-    """Excess cost at given distances from K* in random directions: how little |K - K*| says about J.
+    """Excess cost at given distances from K*: how little |K - K*| says about J.
 
     `transitions_to_beat_zero` is the number of transitions, collected around K = 0 with the exploration that the
     set-up scored with, at which the asymptotic excess of certainty equivalence falls to that of K = 0; 0 when K = 0
@@ -129,21 +134,91 @@ def landscape(name: str, seed: int, directions: int = 400) -> Landscape:
     draws /= np.linalg.norm(draws, axis=(1, 2), keepdims=True)
     gains = best + distances[:, None, None, None] * draws
     excess = excess_of(gains, system, optimal)
+    lowest, highest = extremes(system, best, optimal, distances, draws)
     curvature = np.linalg.eigvalsh(np.asarray(exact.hessian(system, best)))
     zero = float(exact.excess_cost(system, np.zeros_like(best), optimal))
     return Landscape(
         system=name,
         optimal_cost=optimal,
         distances=distances,
-        lowest=excess.min(axis=1),
-        median=np.median(excess, axis=1),
-        highest=excess.max(axis=1),
+        lowest=lowest,
+        median=median(excess, axis=1),
+        highest=highest,
         directions=directions,
         zero=zero,
         condition=float(curvature[-1] / curvature[0]),
         transitions_to_beat_zero=_transitions_to(system, zero),
         points=_points(system, best, optimal),
     )
+
+
+@double_precision
+def extremes(
+    system: LinearQuadratic, best: np.ndarray, optimal_cost: float, distances: np.ndarray, draws: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest J/J* - 1 on each sphere |K - K*|_F = d, `[d]` each, for `distances` that grow.
+
+        J(K* + d v) = J* + d^2 / 2 v'Hv + O(d^3),    |v| = 1
+
+    Near K* the extremes are d^2 / (2 J*) times the least and the greatest eigenvalue of the Hessian H, at its
+    eigenvectors. From there each of them is followed outwards, with both signs, by BFGS on the direction with the exact
+    gradient; the most extreme of `draws` `[r, m, n]` (unit vectors) is one more start, for further out the sphere may
+    have several valleys. Infinite where a gain that does not stabilise was met.
+    """
+    _, vectors = np.linalg.eigh(np.asarray(exact.hessian(system, best)))
+    excess = excess_of(best + distances[:, None, None, None] * draws, system, optimal_cost)
+    found = []
+    for sign, vector, drawn in (
+        (1.0, vectors[:, 0], excess.argmin(axis=1)),
+        (-1.0, vectors[:, -1], excess.argmax(axis=1)),
+    ):
+        ways = [vector, -vector]
+        values = []
+        for distance, start in zip(distances, draws[drawn], strict=True):
+            sphere = _Sphere(system, best, optimal_cost, float(distance), sign)
+            ends = sorted((sphere.least(each) for each in (*ways, start.ravel())), key=lambda end: end[0])
+            ways = [end[1] for end in ends[:2]]
+            values.append(sign * ends[0][0])
+        found.append(np.array(values))
+    return found[0], found[1]
+
+
+@dataclass(frozen=True)
+class _Sphere:
+    """`sign` times the excess of the gains at one distance from the best, as a function of the direction."""
+
+    system: LinearQuadratic
+    best: np.ndarray
+    optimal: float
+    distance: float
+    sign: float
+
+    def least(self, direction: np.ndarray) -> tuple[float, np.ndarray]:
+        """The least value that descent from `direction` finds, and where; at an unstable gain it stays."""
+        first = self._value_and_slope(direction)[0]
+        if not np.isfinite(first):
+            return first, direction
+        with np.errstate(all="ignore"):  # a line search may try an unstable gain
+            solution = minimize(
+                self._value_and_slope, direction, jac=True, method="BFGS", options={"gtol": 1e-9}
+            )
+        return float(solution.fun) * self.distance**2, solution.x / np.linalg.norm(solution.x)
+
+    def _value_and_slope(self, free: np.ndarray) -> tuple[float, np.ndarray]:
+        """In units of d^2, so that they are of order one at every distance."""
+        length = float(np.linalg.norm(free))
+        v, unit = free / length, self.sign / (self.optimal * self.distance**2)
+        cost, slope = _cost_and_gradient(self.system, self.best + self.distance * v.reshape(self.best.shape))
+        if not np.isfinite(cost):
+            return self.sign * np.inf, np.zeros_like(free)
+        flat = np.asarray(slope).ravel() * unit * self.distance
+        along = (flat - v * (v @ flat)) / length  # the length of `free` says nothing
+        return unit * (float(cost) - self.optimal), along
+
+
+@jax.jit
+def _cost_and_gradient(system: LinearQuadratic, gain: np.ndarray) -> tuple[jax.Array, jax.Array]:
+    return exact.cost(system, gain), exact.gradient(system, gain)
 
 
 def _transitions_to(system: LinearQuadratic, excess: float) -> float:

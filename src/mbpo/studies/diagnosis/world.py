@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray as Array
+from scipy.stats import t as student
 
 from mbpo.core.precision import double_precision
 from mbpo.lqr import catalogue, exact
@@ -22,7 +23,6 @@ SCORED_VARIANCE = 0.1  # its lambda: the policy is scored as N(Kx, 0.1 I)
 FIRST_STATE = (0.4, -0.6, 0.2)
 LENGTH = 10  # steps of its trajectories
 STEP = 0.01  # its constant step size
-NORMAL_95 = 1.96
 
 
 class Rows(NamedTuple):
@@ -34,7 +34,7 @@ class Rows(NamedTuple):
 
 
 class Mean(NamedTuple):
-    """A mean over repetitions and the half-width of its 95 % interval (normal approximation)."""
+    """A mean over repetitions and the half-width of its 95 % interval (Student's)."""
 
     value: float
     margin: float
@@ -43,7 +43,7 @@ class Mean(NamedTuple):
 def mean_of(draws: Float[Array, "R"]) -> Mean:
     """The mean of independent draws with its interval."""
     spread = float(np.std(draws, ddof=1)) / np.sqrt(len(draws))
-    return Mean(float(np.mean(draws)), NORMAL_95 * float(spread))
+    return Mean(float(np.mean(draws)), float(student.ppf(0.975, len(draws) - 1)) * float(spread))
 
 
 def rollouts(

@@ -142,8 +142,10 @@ def _expected(draws: Draws, name: str) -> tuple[np.ndarray | None, np.ndarray | 
 
 def _log_weight_moment(setting: BenchSetting, name: str) -> float | None:
     """log E w^2 of the estimator's largest weights, exactly; None where they are bounded or there are none."""
-    if name in ("importance-sampling", "per-decision", "self-normalised"):
+    if name == "importance-sampling":
         return setting.log_weight_moment()
+    if name in ("per-decision", "self-normalised"):
+        return setting.log_prefix_moment()
     if name == "marginalised":
         return setting.log_state_action_moment()
     return setting.log_step_moment() if name == "off-pac" else None

@@ -125,7 +125,8 @@ def _distances(setting: BenchSetting) -> list[tuple[float, BenchSetting | None]]
 @double_precision
 def ratio_path(setting: BenchSetting) -> RatioPath | None:
     """How far a target may be from the policy that acted, on the way from the first gain to the optimal one; None where
-    the two coincide."""
+    the two coincide. About one stretch of T steps: the restarts of a discount are left out.
+    """
     system = setting.system
     try:
         first, best = default_gain(system), solve(system).gain

@@ -21,7 +21,8 @@ class Measured:
     of the mean against the exact gradient, max_z_expected against `expected`; relative_bias: |expected - gradient| over
     |gradient|, where `expected` is unknown what of relative_error noise does not explain; relative_std: of one
     trajectory, over |gradient|;
-    effective_fraction: the least over the steps of (sum w)^2 / (N sum w^2); exact_fraction: 1 / E w^2; natural_error,
+    effective_fraction: the least over the steps of (sum w)^2 / (N sum w^2); exact_fraction: its limit for many
+    trajectories, the least over the steps of 1 / E w_t^2, restarts included; natural_error,
     gauss_newton_error: of the natural gradient and the Gauss-Newton step made from the mean.
     """
 

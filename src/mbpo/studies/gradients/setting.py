@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
@@ -53,35 +54,62 @@ class BenchSetting:
         return np.asarray(first_states(self.system, gain, self.exploration))
 
     def log_weight_moment(self) -> float:
-        """log E w^2 of the whole-trajectory weight, start included, restarts left out; inf where it diverges."""
+        """log E w^2 of the whole-trajectory weight, start and restarts included; inf where it diverges."""
         return log_weight_moment(self.system, self.gain, self.behaviour_gain, self.exploration, self.steps)
 
+    def log_prefix_moment(self) -> float:
+        """The largest log E w_t^2 over the steps of the prefix weight since the last restart; inf where it diverges."""
+        args = self.system, self.gain, self.behaviour_gain, self.exploration, self.steps
+        return float(np.max(_over_ages(self.system, _first_segment(*args), lambda: _fresh_segment(*args))))
+
     def log_state_action_moment(self) -> float:
-        """The largest log E w^2 over the steps of the marginalised weight."""
-        target, behaviour = (self._laws(gain) for gain in (self.gain, self.behaviour_gain))
-        moments = [
-            ratios.state_action_second_moment(self.gain, self.behaviour_gain, self.exploration, ours, theirs)
-            for ours, theirs in zip(target, behaviour, strict=True)
-        ]
-        return _log(max(moments))
+        """The largest log E w_t^2 over the steps of the marginalised weight."""
+
+        def moments(start: np.ndarray, behaviour_start: np.ndarray) -> np.ndarray:
+            ours, theirs = (
+                state_laws(self, self.gain, start),
+                state_laws(self, self.behaviour_gain, behaviour_start),
+            )
+            args = self.gain, self.behaviour_gain, self.exploration
+            return _logs(
+                [ratios.state_action_second_moment(*args, *each) for each in zip(ours, theirs, strict=True)]
+            )
+
+        fresh = self.system.initial_covariance
+        first = moments(self.start(self.gain), self.start(self.behaviour_gain))
+        return float(np.max(_over_ages(self.system, first, lambda: moments(fresh, fresh))))
 
     def log_step_moment(self) -> float:
         """The largest log E rho_t^2 over the steps of the ratio of one action."""
-        args = self.gain, self.behaviour_gain, self.exploration
-        return _log(max(ratios.step_second_moment(*args, law) for law in self._laws(self.behaviour_gain)))
 
-    def _laws(self, gain: np.ndarray) -> list[np.ndarray]:
-        """The covariances a state may have: by step over a horizon, by time since the restart with a discount."""
-        if self.system.objective == "average":
-            return [self.start(gain)]
-        laws = state_laws(self, gain, self.system.initial_covariance)
-        return (
-            list(laws) if self.system.discount is None else [*laws, *state_laws(self, gain, self.start(gain))]
-        )
+        def moments(start: np.ndarray) -> np.ndarray:
+            args = self.gain, self.behaviour_gain, self.exploration
+            laws = state_laws(self, self.behaviour_gain, start)
+            return _logs([ratios.step_second_moment(*args, each) for each in laws])
+
+        first, fresh = moments(self.start(self.behaviour_gain)), self.system.initial_covariance
+        return float(np.max(_over_ages(self.system, first, lambda: moments(fresh))))
 
 
-def _log(value: float) -> float:
-    return math.log(value) if value > 0 else -math.inf
+def _logs(values: list[float]) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return np.log(values)
+
+
+def _over_ages(system: LinearQuadratic, first: np.ndarray, fresh: Callable[[], np.ndarray]) -> np.ndarray:
+    """log E w_t^2 for t < T, `[T]`, of a weight that is begun anew at a restart.
+
+        E w_t^2 = g^t a_t + (1 - g) sum_{j < t} g^j b_j
+
+    `first` log a_t `[T]`: after t steps of the first segment; `fresh` gives log b_j `[T]`: j steps after a restart.
+    Without a discount there are no restarts and the answer is `first`.
+    """
+    g = system.discount
+    if g is None:
+        return first
+    steps = np.arange(len(first))
+    since = np.logaddexp.accumulate(np.log1p(-g) + steps * math.log(g) + fresh())
+    return np.logaddexp(steps * math.log(g) + first, np.concatenate([[-math.inf], since[:-1]]))
 
 
 @double_precision
@@ -107,15 +135,53 @@ def state_laws(setting: BenchSetting, gain: np.ndarray, start: np.ndarray) -> np
 def log_weight_moment(
     system: LinearQuadratic, gain: np.ndarray, behaviour: np.ndarray, exploration: np.ndarray, steps: int
 ) -> float:
-    """log E_b w^2 with w = p(x_0)/p_b(x_0) prod_t pi/pi_b: p^2/p_b is again a Gaussian, of precision 2/C - 1/C_b."""
+    """log E_b w^2 with w = p(x_0)/p_b(x_0) prod_{t < T} pi/pi_b, over every restart on the way.
+
+    Restarts, with probability 1 - g after each step, cut the product into independent segments. With a_k for k steps
+    of the first segment and b_k for k steps after a restart,
+
+        E w^2 = g^(T-1) a_T + (1 - g) sum_{k < T} g^(k-1) a_k V_{T-k},    V_n the same with b in the place of a
+
+    Without a discount E w^2 = a_T.
+    """
+    args = system, gain, behaviour, exploration, steps
+    first, g = _first_segment(*args), system.discount
+    if g is None or not math.isfinite(first[-1]):
+        return float(first[-1])
+    fresh = _fresh_segment(*args)
+    renewed: list[float] = []  # log V_n
+    for n in range(1, steps + 1):
+        segment = fresh if n < steps else first
+        terms = [(n - 1) * math.log(g) + segment[n - 1]]
+        terms += [
+            math.log1p(-g) + (k - 1) * math.log(g) + segment[k - 1] + renewed[n - k - 1] for k in range(1, n)
+        ]
+        renewed.append(float(np.logaddexp.reduce(terms)))
+    return renewed[-1]
+
+
+def _first_segment(
+    system: LinearQuadratic, gain: np.ndarray, behaviour: np.ndarray, exploration: np.ndarray, steps: int
+) -> np.ndarray:
+    """log E_b w^2 of the first k = 1 .. T steps without a restart, `[T]`, with the ratio of the first state: p^2/p_b is
+    again a Gaussian, of precision 2/C - 1/C_b."""
+    infinite = np.full(steps, math.inf)
     start, other = (np.asarray(first_states(system, each, exploration)) for each in (gain, behaviour))
     if not (np.isfinite(start).all() and np.isfinite(other).all()):
-        return math.inf
+        return infinite
     states = 1.0 if np.allclose(start, other, rtol=1e-13) else ratios.state_ratio_second_moment(start, other)
     if not math.isfinite(states):
-        return math.inf
+        return infinite
     tilted = start if states == 1.0 else _tilted(start, other)
-    return _log(states) + ratios.log_ratio_second_moment(system, gain, behaviour, exploration, steps, tilted)
+    moments = ratios.log_prefix_second_moments(system, gain, behaviour, exploration, steps, tilted)
+    return math.log(states) + moments
+
+
+def _fresh_segment(
+    system: LinearQuadratic, gain: np.ndarray, behaviour: np.ndarray, exploration: np.ndarray, steps: int
+) -> np.ndarray:
+    """log E_b w^2 of the k = 1 .. T steps after a restart, `[T]`."""
+    return ratios.log_prefix_second_moments(system, gain, behaviour, exploration, steps)
 
 
 def _tilted(C: np.ndarray, C_b: np.ndarray) -> np.ndarray:
