@@ -6,13 +6,16 @@ of digits; sixty decimal digits do not. It is thirty times slower, hence the las
 
 from __future__ import annotations
 
-from decimal import Decimal, localcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Context, Decimal, localcontext
 
 import numpy as np
 
 DIGITS = 60
 DOUBLINGS = 60
 CONVERGED = Decimal("1e-40")
+LARGEST_EXPONENT = 400
 
 
 def decimal_riccati(
@@ -22,8 +25,7 @@ def decimal_riccati(
 
     Structured doubling (Chu, Fan, Lin & Wang 2004). Raises `LinAlgError` when it does not converge.
     """
-    with localcontext() as context:
-        context.prec = DIGITS
+    with many_digits():
         discount = Decimal(g)
         A, B, Q, R = (_decimal(x) for x in (A, B, Q, R))
         eye = _decimal(np.eye(len(A)))
@@ -34,12 +36,26 @@ def decimal_riccati(
             rise = step.T @ H @ across[:, :n]
             G, H, step = G + step @ across[:, n:], H + rise, step @ across[:, :n]
             G, H = (G + G.T) / 2, (H + H.T) / 2
+            if not _representable(H):
+                raise np.linalg.LinAlgError("doubling diverges")
             if abs(rise).max() <= CONVERGED * abs(H).max():
                 break
         else:
             raise np.linalg.LinAlgError("doubling does not converge")
         K = -_solve(R + discount * B.T @ H @ B, discount * B.T @ H @ A)
     return K.astype(float), H.astype(float)
+
+
+@contextmanager
+def many_digits() -> Iterator[None]:
+    """`DIGITS` digits, where what overflows is infinite: NumPy can crash on an error raised inside its loops."""
+    with localcontext(Context(prec=DIGITS, traps=[])):
+        yield
+
+
+def _representable(array: np.ndarray) -> bool:
+    """Whether every entry is finite, and within the range of doubles or not far beyond."""
+    return all(entry.is_finite() and entry.adjusted() < LARGEST_EXPONENT for entry in array.flat)
 
 
 def _decimal(array: np.ndarray) -> np.ndarray:
@@ -55,7 +71,7 @@ def _solve(M: np.ndarray, Y: np.ndarray) -> np.ndarray:
     n, rows = len(M), np.hstack([M, Y])
     for k in range(n):
         pivot = k + int(np.argmax(abs(rows[k:, k])))
-        if rows[pivot, k] == 0:
+        if rows[pivot, k] == 0 or not rows[pivot, k].is_finite():
             raise np.linalg.LinAlgError("singular matrix")
         rows[[k, pivot]] = rows[[pivot, k]]
         rows[k] = rows[k] / rows[k, k]

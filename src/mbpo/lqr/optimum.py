@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mbpo.errors import InputError
-from mbpo.lqr.certificate import check_conditions, least_reachable_mode, least_visible_mode
+from mbpo.lqr.certificate import (
+    check_conditions,
+    check_reachable,
+    check_visible,
+    holds,
+    least_reachable_mode,
+    least_visible_mode,
+    sees,
+)
 from mbpo.lqr.reference import riccati_map, spectral_radius, stabilising_value
 from mbpo.lqr.system import LinearQuadratic, Objective
 
@@ -107,50 +115,65 @@ def _stationary(system: LinearQuadratic, g: float) -> tuple[np.ndarray, np.ndarr
     """Gain, value, relative residual and radius of A + B K for an infinite horizon and discount `g`."""
     A, B, Q, R = system.A, system.B, system.Q, system.R
     try:
-        check_conditions(A, B, Q, g)
+        return _certified(A, B, Q, R, g)
     except InputError as error:
         raise InputError(f"{system.name}: {error}") from None
     except np.linalg.LinAlgError:
         raise InputError(
             f"{system.name}: the entries of A, B or Q are too far apart to compute with"
         ) from None
-    with np.errstate(all="ignore"):
-        solution = stabilising_value(A, B, Q, R, g)
+
+
+def _certified(
+    A: np.ndarray, B: np.ndarray, Q: np.ndarray, R: np.ndarray, g: float
+) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """A solution that proves what it needs; where there is none, `InputError` says which condition fails."""
+    # Solve first: a gain that stabilises is a better proof of a condition than any test of it.
+    solution = stabilising_value(A, B, Q, R, g)
     if solution is None or not all(np.isfinite(part).all() for part in solution):
-        raise InputError(
-            f"{system.name}: no finite stabilising solution of the Riccati equation{_nearest(A, B, Q, g)}"
-        )
+        raise _refusal(A, B, Q, g, "no finite stabilising solution of the Riccati equation")
     K, P = solution
-    residual, radius = _residual(system, g, P), spectral_radius(A + B @ K)
+    residual, radius = _residual(A, B, Q, R, g, P), spectral_radius(A + B @ K)
     smallest = float(np.linalg.eigvalsh(P)[0])
     if smallest < -1e-10 * max(np.abs(P).max(), 1e-300):
-        raise InputError(f"{system.name}: the value matrix has the negative eigenvalue {smallest:.6g}")
+        raise _refusal(A, B, Q, g, f"the value matrix has the negative eigenvalue {smallest:.6g}")
     if np.sqrt(g) * radius >= 1 - RADIUS_MARGIN:
-        raise InputError(
-            f"{system.name}: the optimal closed loop has spectral radius {radius:.10g}, expected below "
-            f"{1 / np.sqrt(g):.10g}{_nearest(A, B, Q, g)}"
+        raise _refusal(
+            A,
+            B,
+            Q,
+            g,
+            f"the optimal closed loop has spectral radius {radius:.10g}, expected below {1 / np.sqrt(g):.10g}",
         )
     if not residual <= RESIDUAL_TOLERANCE:
-        raise InputError(
-            f"{system.name}: the Riccati equation is solved only to a relative residual of {residual:.3g}"
-            f"{_nearest(A, B, Q, g)}"
+        raise _refusal(
+            A, B, Q, g, f"the Riccati equation is solved only to a relative residual of {residual:.3g}"
         )
+    # The proof must not hang on the last digits of the entries. PBH then names the mode; alone it refuses nothing.
+    if not holds(A, B, K, g):
+        check_reachable(A, B, g)
+    if not sees(A, B, Q, R, g):
+        check_visible(A, Q, g)
     return K, P, residual, radius
 
 
-def _residual(system: LinearQuadratic, g: float, P: np.ndarray) -> float:
+def _refusal(A: np.ndarray, B: np.ndarray, Q: np.ndarray, g: float, otherwise: str) -> InputError:
+    """The condition that fails, by name; else the sentence `otherwise` with the mode nearest to failing one."""
     try:
-        _, before = riccati_map(system.A, system.B, system.Q, system.R, g, P)
+        check_conditions(A, B, Q, g)
+    except InputError as error:
+        return error
+    modes = [(least_reachable_mode(A, B, g), "reached through B"), (least_visible_mode(A, Q, g), "seen by Q")]
+    found = [(mode.margin, f"the mode {mode} is barely {how}") for mode, how in modes if mode is not None]
+    return InputError(f"{otherwise} ({min(found)[1]})" if found else otherwise)
+
+
+def _residual(A: np.ndarray, B: np.ndarray, Q: np.ndarray, R: np.ndarray, g: float, P: np.ndarray) -> float:
+    try:
+        _, before = riccati_map(A, B, Q, R, g, P)
     except (np.linalg.LinAlgError, ValueError):
         return float("nan")
     return float(np.linalg.norm((before - P).astype(float)) / max(float(np.linalg.norm(P)), 1e-300))
-
-
-def _nearest(A: np.ndarray, B: np.ndarray, Q: np.ndarray, g: float) -> str:
-    """The tail of a sentence: the mode that comes nearest to failing a condition."""
-    modes = [(least_reachable_mode(A, B, g), "reached through B"), (least_visible_mode(A, Q, g), "seen by Q")]
-    found = [(mode.margin, f"the mode {mode} is barely {how}") for mode, how in modes if mode is not None]
-    return f" ({min(found)[1]})" if found else ""
 
 
 def _solve_horizon(system: LinearQuadratic, horizon: int) -> Optimum:
