@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+import mpmath
 import numpy as np
 import scipy.linalg
 
 from mbpo.lqr.system import LinearQuadratic
 
 Fault = Literal["none", "unreachable", "unseen"]
+SENTENCES: dict[Fault, str] = {
+    "none": "",
+    "unreachable": "(A, B) is not stabilisable: the mode ",
+    "unseen": "(A, Q) is not detectable: the mode ",
+}
 
 
 class Plant(NamedTuple):
@@ -27,7 +33,7 @@ def stiff_plant(seed: int, fault: Fault = "none") -> Plant:
     mode is added that no input reaches, or that the cost does not see; every second time the states are then rotated,
     so that the fault hides behind round-off.
     """
-    rng = np.random.default_rng((seed, ("none", "unreachable", "unseen").index(fault)))
+    rng = np.random.default_rng((seed, list(SENTENCES).index(fault)))
     lags = [_lag(rng) for _ in range(int(rng.integers(2, 6)))]
     slow = [_slow(rng) for _ in range(int(rng.integers(0, 3)))]
     blocks = [
@@ -101,3 +107,25 @@ def _in_other_units(system: LinearQuadratic, rng: np.random.Generator) -> Linear
         R=money * system.R / np.outer(inputs, inputs),
         W=system.W * np.outer(state, state) / money,
     )
+
+
+def exact_cost(system: LinearQuadratic, digits: int = 60) -> float:
+    """tr(P W) by structured doubling (Chu, Fan, Lin & Wang 2004), where the power of A that is left has died out.
+
+    Raises `ArithmeticError` where it has not: the solution does not stabilise.
+    """
+    with mpmath.workdps(digits):
+        A, B, Q, R, W = (
+            mpmath.matrix(x.tolist()) for x in (system.A, system.B, system.Q, system.R, system.W)
+        )
+        eye, G = mpmath.eye(A.rows), B * mpmath.inverse(R) * B.T
+        units = [1 / mpmath.sqrt(W[i, i]) for i in range(A.rows)]  # in which the noise has unit size
+        for _ in range(60):
+            inverse = mpmath.inverse(eye + G * Q)
+            A, G, Q = A * inverse * A, G + A * inverse * G * A.T, Q + A.T * Q * inverse * A
+            left = max(abs(A[i, j]) * units[i] / units[j] for i in range(A.rows) for j in range(A.rows))
+            if left < mpmath.mpf(10) ** -30:
+                return float(sum((Q * W)[i, i] for i in range(A.rows)))
+            if left > mpmath.mpf(10) ** 300:
+                break
+        raise ArithmeticError("the doubling does not settle")

@@ -222,6 +222,9 @@ def test_default_gain_prefers_the_given_one_and_checks_it() -> None:
     np.testing.assert_array_equal(default_gain(system), system.initial_gain)
     with pytest.raises(InputError, match=r"pendulum: initial_gain must stabilise .* radius 1\.1566"):
         default_gain(replace(system, initial_gain=[[0.0, 0.0]]))
+    other_sign = [[-each for each in row] for row in np.asarray(system.initial_gain)]
+    with pytest.raises(InputError, match=r"initial_gain must stabilise .*; -K stabilises .* u = -Kx"):
+        default_gain(replace(system, initial_gain=other_sign))
     undamped = replace(system, discount=0.6, initial_gain=[[0.0, 0.0]])
     np.testing.assert_array_equal(default_gain(undamped), [[0.0, 0.0]])
 
