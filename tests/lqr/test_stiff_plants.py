@@ -179,6 +179,23 @@ def test_the_radius_is_that_of_many_digits(steps: int) -> None:
         assert abs(mpmath.mpf(shown) - expected) < mpmath.mpf(10) ** -(len(shown) - 2)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_the_error_of_the_radius_is_an_upper_bound(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 9))
+    units = 10.0 ** rng.uniform(-3, 3, size=n)
+    A, B, K = (
+        units[:, None] * rng.normal(size=(n, n)) / units,
+        rng.normal(size=(n, 1)),
+        rng.normal(size=(1, n)),
+    )
+    found = closed_loop_radius(A, B, K)
+    with mpmath.workdps(50):
+        F = mpmath.matrix(A.tolist()) + mpmath.matrix(B.tolist()) * mpmath.matrix(K.tolist())
+        expected = max(abs(each) for each in mpmath.eig(F, left=False, right=False))
+        assert abs(expected - mpmath.mpf(found.value)) <= found.error < 1e-9 * found.value
+
+
 @pytest.mark.parametrize(
     ("F", "radius"),
     [

@@ -13,7 +13,7 @@ import scipy.linalg
 
 from mbpo.lqr.many_digits import decimal_radius_bounds
 
-ACCURATE = 1e-13
+ACCURATE = 1e-11
 FIRST_ORDER = 1e-8
 ROUNDING = 4 * float(np.finfo(float).eps)
 LARGEST_DECIMAL = 64
@@ -41,8 +41,8 @@ class Radius(NamedTuple):
 def closed_loop_radius(A: np.ndarray, B: np.ndarray, K: np.ndarray) -> Radius:
     """The largest modulus of an eigenvalue of A + BK, A `[n, n]`, B `[n, m]`, K `[m, n]`, with its error.
 
-    LAPACK's eigenvalues, each with the error eps |w|'E|v| / |w'v| for its left and right eigenvectors w and v and the
-    rounding E. Where that is more than 1e-13 of the radius and n is at most 64, bounds in decimal arithmetic instead.
+    LAPACK's eigenvalues, each with the error |w|'E|v| / |w'v| for its left and right eigenvectors w and v and the
+    rounding E. Where that is more than 1e-11 of the radius and n is at most 64, bounds in decimal arithmetic instead.
     Source: J. H. Wilkinson, The Algebraic Eigenvalue Problem (1965), section 2.8.
     """
     F = A + B @ K
@@ -63,11 +63,13 @@ def _by_lapack(F: np.ndarray, size: np.ndarray) -> Radius:
     F, size = F * scale / scale[:, None], size * scale / scale[:, None]
     eigenvalues, left, right = scipy.linalg.eig(F, left=True, right=True)  # pyright: ignore[reportAssignmentType]
     radius = float(np.abs(eigenvalues).max())
-    rounding = ROUNDING * (size + np.linalg.norm(F, 2))
+    # Vectors have unit length: the norm stands for the backward error of the QR iteration, `size` for that of A + BK.
+    norm = np.linalg.norm(F, 2)
     overlap = np.maximum(np.abs(np.sum(left.conj() * right, axis=0)), 1e-300)
-    errors = np.sum(np.abs(left) * (rounding @ np.abs(right)), axis=0) / overlap
+    errors = ROUNDING * (norm + np.sum(np.abs(left) * (size @ np.abs(right)), axis=0)) / overlap
     if errors.max() <= FIRST_ORDER * radius:
         return Radius(radius, float(errors[np.abs(eigenvalues) + errors >= radius].max()))
+    rounding = ROUNDING * (size + norm / len(F))
     if not np.isfinite(rounding).all():
         return Radius(radius, math.inf)
     # Too sensitive for a first-order bound: what changes of the size of the rounding do is tried out.
