@@ -127,6 +127,23 @@ def test_units_decide_nothing(unit: float, money: float) -> None:
         solve(unreached)
 
 
+@pytest.mark.parametrize("seed", [1027, 1034, 1076])
+def test_coordinates_far_from_normal_are_no_reason_to_refuse(seed: int) -> None:
+    """x -> T x with a T of condition 1e5 or less: rounding P to doubles leaves residuals above 1e-8."""
+    natural = stiff_plant(seed).natural
+    rng = np.random.default_rng(seed)
+    n = natural.state_dim
+    left = scipy.linalg.qr(rng.normal(size=(n, n)))[0]
+    size = 10.0 ** rng.uniform(-2.5, 2.5, size=n)
+    right = scipy.linalg.qr(rng.normal(size=(n, n)))[0]
+    T, back = left * size @ right, right.T / size @ left.T
+    Q, W = back.T @ natural.Q @ back, T @ T.T
+    moved = replace(
+        natural, A=T @ natural.A @ back, B=T @ natural.B, Q=(Q + Q.T) / 2, W=(W + W.T) / 2, name="moved"
+    )
+    assert solve(moved).cost == pytest.approx(solve(natural).cost, rel=1e-6)
+
+
 def replace_units(system: LinearQuadratic, unit: float, money: float) -> LinearQuadratic:
     return replace(system, B=system.B / unit, Q=system.Q / money, R=system.R / money / unit**2)
 
