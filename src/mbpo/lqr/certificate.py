@@ -47,8 +47,8 @@ def entry_margin(F: np.ndarray, size: np.ndarray) -> float:
 
     F + D is stable for |D| <= e `size` entry by entry when e max_z rho(|(zI - F)^-1| size) < 1 on |z| = 1; for
     F = A + BK the `size` is |A| + |B||K|. An e is returned for which this holds at a grid of z that includes the angle
-    of every eigenvalue; zero where F is not stable. It does not depend on the units of the states and inputs.
-    Source: D. Hinrichsen, A. J. Pritchard, Mathematical Systems Theory I (2005), section 5.3.
+    of every eigenvalue; zero where F is not stable. Units of states and inputs cancel in the radius.
+    Source: D. Hinrichsen, A. J. Pritchard, Mathematical Systems Theory I (2005), chapter 5.
     """
     eigenvalues = np.linalg.eigvals(F)
     if not np.abs(eigenvalues).max() < 1:

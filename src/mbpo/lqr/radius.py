@@ -43,7 +43,7 @@ def closed_loop_radius(A: np.ndarray, B: np.ndarray, K: np.ndarray) -> Radius:
 
     LAPACK's eigenvalues, each with the error |w|'E|v| / |w'v| for its left and right eigenvectors w and v and the
     rounding E. Where that is more than 1e-11 of the radius and n is at most 64, bounds in decimal arithmetic instead.
-    Source: J. H. Wilkinson, The Algebraic Eigenvalue Problem (1965), section 2.8.
+    Source: J. H. Wilkinson, The Algebraic Eigenvalue Problem (1965), chapter 2.
     """
     F = A + B @ K
     if not np.isfinite(F).all():
