@@ -37,16 +37,27 @@ def run_evaluate_gain(args: argparse.Namespace) -> None:
     if args.json:
         print_json(result)
         return
-    out = console()
-    excess = result["excess_cost"]
-    stable = excess is not None or result["cost"] is not None
+    _print_tables(system, result)
+
+
+def _print_tables(system: LinearQuadratic, result: dict[str, Any]) -> None:
+    from mbpo.lqr.radius import Radius
+
+    stable, optimal, excess = result["cost"] is not None, result["optimal_cost"], result["excess_cost"]
     facts = [
         ("cost J(K)", f"{result['cost']:.12g}" if stable else "infinite: K does not stabilise"),
-        ("optimal cost J*", f"{result['optimal_cost']:.12g}"),
+        ("optimal cost J*", "none" if optimal is None else f"{optimal:.12g}"),
         ("excess J/J* - 1", "-" if excess is None else f"{excess:.6g}"),
-        ("spectral radius of A + B K", f"{result['spectral_radius']:.12g}"),
+        (
+            "spectral radius of A + B K",
+            str(Radius(result["spectral_radius"], result["spectral_radius_error"])),
+        ),
     ]
+    out = console()
     print_facts(out, f"{system.name}: the policy u = +K x", facts)
+    notes = [("no optimum", result["no_optimum"]), ("hint", result["hint"])]
+    if any(text is not None for _, text in notes):
+        print_facts(out, "Notes", [(name, text) for name, text in notes if text is not None])
     if stable:
         print_matrix(out, "Gradient dJ/dK", result["gradient"], "u", "x")
 
@@ -65,13 +76,23 @@ def parse_gain(text: str, system: LinearQuadratic, name: str = "gain") -> np.nda
 
 
 def evaluate(system: LinearQuadratic, gain: np.ndarray) -> dict[str, Any]:
-    """Cost, optimum, relative excess, gradient and radius; None where a gain that does not stabilise has none, and
-    for the excess over an optimal cost of zero."""
+    """Cost, gradient and radius of `gain` `[m, n]`, and the optimum with the relative excess where one is certified.
+
+    `None` stands for what does not exist: cost and gradient of a gain that does not stabilise, the excess over an
+    optimal cost of zero, and all that needs an optimum where `no_optimum` says why there is none. `hint` is a sentence
+    where -K stabilises and K does not. Raises `InputError` for a horizon whose terminal cost is not known.
+    """
     import numpy as np
 
     from mbpo.lqr import exact, optimum
+    from mbpo.lqr.radius import closed_loop_radius
 
-    best = optimum.solve(system)
+    best, no_optimum = None, None
+    try:
+        best = optimum.solve(system).cost
+    except InputError as error:
+        no_optimum = str(error)
+    hint, radius = optimum.sign_hint(system, gain), closed_loop_radius(system.A, system.B, gain)
     system = exact.resolved(system)
     cost = float(exact.cost(system, gain))
     finite = bool(np.isfinite(cost))
@@ -80,8 +101,11 @@ def evaluate(system: LinearQuadratic, gain: np.ndarray) -> dict[str, Any]:
         "objective": system.objective,
         "stabilising": finite,
         "cost": cost if finite else None,
-        "optimal_cost": best.cost,
-        "excess_cost": cost / best.cost - 1 if finite and best.cost > 0 else None,
+        "optimal_cost": best,
+        "excess_cost": cost / best - 1 if finite and best is not None and best > 0 else None,
         "gradient": np.asarray(exact.gradient(system, gain)) if finite else None,
-        "spectral_radius": float(exact.spectral_radius(system, gain)),
+        "spectral_radius": radius.value,
+        "spectral_radius_error": radius.error,
+        "no_optimum": no_optimum,
+        "hint": hint,
     }

@@ -42,17 +42,20 @@ def solve_json(system: LinearQuadratic, best: Optimum) -> dict[str, object]:
         "cost": best.cost,
         "spectral_radius": best.spectral_radius,
         "residual": best.residual,
+        "spectral_radius_error": best.spectral_radius_error,
     }
     return result if best.gains is None else {**result, "gains": best.gains}
 
 
 def _print_tables(system: LinearQuadratic, best: Optimum) -> None:
+    from mbpo.lqr.radius import Radius
+
     stage = "" if best.gains is None else " at stage 0"
     facts = [
         ("objective", describe_objective(system)),
         ("states, inputs", f"{system.state_dim}, {system.action_dim}"),
         ("optimal cost J*", f"{best.cost:.12g}"),
-        (f"spectral radius of A + B K{stage}", f"{best.spectral_radius:.12g}"),
+        (f"spectral radius of A + B K{stage}", str(Radius(best.spectral_radius, best.spectral_radius_error))),
         ("relative Riccati residual", f"{best.residual:.2g}"),
     ]
     out = console()

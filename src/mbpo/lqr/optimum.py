@@ -7,11 +7,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mbpo.errors import InputError
-from mbpo.lqr.certificate import check_conditions, least_reachable_mode, least_visible_mode
+from mbpo.lqr.certificate import (
+    check_conditions,
+    check_reachable,
+    check_visible,
+    holds,
+    least_reachable_mode,
+    least_visible_mode,
+    sees,
+)
+from mbpo.lqr.radius import Radius, closed_loop_radius
 from mbpo.lqr.reference import riccati_map, spectral_radius, stabilising_value
 from mbpo.lqr.system import LinearQuadratic, Objective
 
 RESIDUAL_TOLERANCE = 1e-8
+LARGEST_RESIDUAL = 1e-6
 RADIUS_MARGIN = 1e-10
 CALM_RADIUS = 0.995
 DEARER_CONTROL = 100.0
@@ -31,10 +41,15 @@ class Optimum:
     residual: float  # of the Riccati equation, relative to P
     objective: Objective
     gains: np.ndarray | None = None  # [T, m, n]
+    spectral_radius_error: float = 0.0  # at most this far from the radius of A + B K for the K given
 
 
 def solve(system: LinearQuadratic) -> Optimum:
-    """The optimum of `system`, certified before (PBH) and after (residual, P >= 0, closed-loop radius).
+    """The optimum of `system` and what proves it: residual, P >= 0, closed-loop radius, and their hold on the entries.
+
+    The conditions are not tested beforehand: a gain that stabilises A + BK, and still does when the entries of A and B
+    change in their twelfth digit, shows that (A, B) is stabilisable, and an observer shows the same of (A', Q). Where
+    this proof fails the PBH test names the mode. Nothing depends on the units of states, inputs and costs.
 
     Average: P = Q + A'PA - A'PB (R + B'PB)^-1 B'PA, K = -(R + B'PB)^-1 B'PA, J* = tr(P W).
     Discounted: the same for (sqrt(g) A, sqrt(g) B), J* = tr(P X0) + g tr(P W) / (1 - g); finite costs allow a
@@ -55,7 +70,22 @@ def _solve_stationary(system: LinearQuadratic) -> Optimum:
         cost = float(np.sum(P * system.initial_covariance)) + g * cost / (1 - g)
     if not np.isfinite(cost):
         raise InputError(f"{system.name}: the optimal cost overflows, scale the costs or the states down")
-    return Optimum(_frozen(K), _frozen(P), cost, radius, residual, system.objective)
+    return _optimum(system, K, P, cost, radius, residual)
+
+
+def _optimum(
+    system: LinearQuadratic,
+    K: np.ndarray,
+    P: np.ndarray,
+    cost: float,
+    radius: Radius,
+    residual: float,
+    gains: np.ndarray | None = None,
+) -> Optimum:
+    stages = None if gains is None else _frozen(gains)
+    return Optimum(
+        _frozen(K), _frozen(P), cost, radius.value, residual, system.objective, stages, radius.error
+    )
 
 
 def terminal_value(system: LinearQuadratic) -> np.ndarray:
@@ -85,11 +115,12 @@ def default_gain(system: LinearQuadratic) -> np.ndarray:
     """
     scale = 1.0 if system.discount is None else float(np.sqrt(system.discount))
     if system.initial_gain is not None:
-        radius = spectral_radius(system.A + system.B @ system.initial_gain)
+        radius = closed_loop_radius(system.A, system.B, system.initial_gain).value
         if system.horizon is None and scale * radius >= 1:
+            hint = sign_hint(system, system.initial_gain)
             raise InputError(
                 f"{system.name}: initial_gain must stabilise the system, but A + B K has spectral radius "
-                f"{radius:.6g} (expected below {1 / scale:.6g})"
+                f"{radius:.6g} (expected below {1 / scale:.6g}){'' if hint is None else '; ' + hint}"
             )
         return system.initial_gain
     zero = np.zeros((system.action_dim, system.state_dim))
@@ -103,54 +134,85 @@ def default_gain(system: LinearQuadratic) -> np.ndarray:
         return _frozen(zero)
 
 
-def _stationary(system: LinearQuadratic, g: float) -> tuple[np.ndarray, np.ndarray, float, float]:
+def sign_hint(system: LinearQuadratic, gain: np.ndarray) -> str | None:
+    """A sentence for a `gain` `[m, n]` that does not stabilise while its negative does, else `None`."""
+    scale = 1.0 if system.discount is None else float(np.sqrt(system.discount))
+    if scale * closed_loop_radius(system.A, system.B, gain).value < 1:
+        return None
+    other = closed_loop_radius(system.A, system.B, -gain)
+    if not scale * other.value < 1:
+        return None
+    return (
+        f"-K stabilises (spectral radius {other.value:.6g}): this looks like a gain of u = -Kx, "
+        "and here the policy is u = +Kx"
+    )
+
+
+def _stationary(system: LinearQuadratic, g: float) -> tuple[np.ndarray, np.ndarray, float, Radius]:
     """Gain, value, relative residual and radius of A + B K for an infinite horizon and discount `g`."""
     A, B, Q, R = system.A, system.B, system.Q, system.R
     try:
-        check_conditions(A, B, Q, g)
+        return _certified(A, B, Q, R, g)
     except InputError as error:
         raise InputError(f"{system.name}: {error}") from None
     except np.linalg.LinAlgError:
         raise InputError(
             f"{system.name}: the entries of A, B or Q are too far apart to compute with"
         ) from None
-    with np.errstate(all="ignore"):
-        solution = stabilising_value(A, B, Q, R, g)
+
+
+def _certified(
+    A: np.ndarray, B: np.ndarray, Q: np.ndarray, R: np.ndarray, g: float
+) -> tuple[np.ndarray, np.ndarray, float, Radius]:
+    """A solution that proves what it needs; where there is none, `InputError` says which condition fails."""
+    # Solve first: a gain that stabilises is a better proof of a condition than any test of it.
+    solution = stabilising_value(A, B, Q, R, g)
     if solution is None or not all(np.isfinite(part).all() for part in solution):
-        raise InputError(
-            f"{system.name}: no finite stabilising solution of the Riccati equation{_nearest(A, B, Q, g)}"
-        )
+        raise _refusal(A, B, Q, g, "no finite stabilising solution of the Riccati equation")
     K, P = solution
-    residual, radius = _residual(system, g, P), spectral_radius(A + B @ K)
+    residual, radius = _residual(A, B, Q, R, g, P), closed_loop_radius(A, B, K)
     smallest = float(np.linalg.eigvalsh(P)[0])
     if smallest < -1e-10 * max(np.abs(P).max(), 1e-300):
-        raise InputError(f"{system.name}: the value matrix has the negative eigenvalue {smallest:.6g}")
-    if np.sqrt(g) * radius >= 1 - RADIUS_MARGIN:
-        raise InputError(
-            f"{system.name}: the optimal closed loop has spectral radius {radius:.10g}, expected below "
-            f"{1 / np.sqrt(g):.10g}{_nearest(A, B, Q, g)}"
+        raise _refusal(A, B, Q, g, f"the value matrix has the negative eigenvalue {smallest:.6g}")
+    if not np.sqrt(g) * radius.value < 1 - RADIUS_MARGIN:
+        raise _refusal(
+            A,
+            B,
+            Q,
+            g,
+            f"the optimal closed loop has spectral radius {radius.value:.10g}, expected below {1 / np.sqrt(g):.10g}",
         )
-    if not residual <= RESIDUAL_TOLERANCE:
-        raise InputError(
-            f"{system.name}: the Riccati equation is solved only to a relative residual of {residual:.3g}"
-            f"{_nearest(A, B, Q, g)}"
+    # P is rounded to doubles, which alone leaves a residual of eps |A + BK|^2 in coordinates that are far from normal.
+    rounding = g * np.finfo(float).eps * float(np.linalg.norm(A + B @ K)) ** 2
+    if not residual <= min(max(RESIDUAL_TOLERANCE, rounding), LARGEST_RESIDUAL):
+        raise _refusal(
+            A, B, Q, g, f"the Riccati equation is solved only to a relative residual of {residual:.3g}"
         )
+    # The proof must not hang on the last digits of the entries. PBH then names the mode; alone it refuses nothing.
+    if not holds(A, B, K, g):
+        check_reachable(A, B, g)
+    if not sees(A, B, Q, R, g):
+        check_visible(A, Q, g)
     return K, P, residual, radius
 
 
-def _residual(system: LinearQuadratic, g: float, P: np.ndarray) -> float:
+def _refusal(A: np.ndarray, B: np.ndarray, Q: np.ndarray, g: float, otherwise: str) -> InputError:
+    """The condition that fails, by name; else the sentence `otherwise` with the mode nearest to failing one."""
     try:
-        _, before = riccati_map(system.A, system.B, system.Q, system.R, g, P)
+        check_conditions(A, B, Q, g)
+    except InputError as error:
+        return error
+    modes = [(least_reachable_mode(A, B, g), "reached through B"), (least_visible_mode(A, Q, g), "seen by Q")]
+    found = [(mode.margin, f"the mode {mode} is barely {how}") for mode, how in modes if mode is not None]
+    return InputError(f"{otherwise} ({min(found)[1]})" if found else otherwise)
+
+
+def _residual(A: np.ndarray, B: np.ndarray, Q: np.ndarray, R: np.ndarray, g: float, P: np.ndarray) -> float:
+    try:
+        _, before = riccati_map(A, B, Q, R, g, P)
     except (np.linalg.LinAlgError, ValueError):
         return float("nan")
     return float(np.linalg.norm((before - P).astype(float)) / max(float(np.linalg.norm(P)), 1e-300))
-
-
-def _nearest(A: np.ndarray, B: np.ndarray, Q: np.ndarray, g: float) -> str:
-    """The tail of a sentence: the mode that comes nearest to failing a condition."""
-    modes = [(least_reachable_mode(A, B, g), "reached through B"), (least_visible_mode(A, Q, g), "seen by Q")]
-    found = [(mode.margin, f"the mode {mode} is barely {how}") for mode, how in modes if mode is not None]
-    return f" ({min(found)[1]})" if found else ""
 
 
 def _solve_horizon(system: LinearQuadratic, horizon: int) -> Optimum:
@@ -167,8 +229,8 @@ def _solve_horizon(system: LinearQuadratic, horizon: int) -> Optimum:
         residual = max(residual, _stage_residual(system, K, after, before))
         gains[t], after = K, before
     cost = float(np.sum(after * system.initial_covariance)) + noise
-    radius = spectral_radius(system.A + system.B @ gains[0])
-    return Optimum(_frozen(gains[0]), _frozen(after), cost, radius, residual, "horizon", _frozen(gains))
+    radius = closed_loop_radius(system.A, system.B, gains[0])
+    return _optimum(system, gains[0], after, cost, radius, residual, gains)
 
 
 def _backward(system: LinearQuadratic, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

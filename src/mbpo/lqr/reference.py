@@ -88,7 +88,7 @@ def stabilising_value(
             return rough
         try:
             return decimal_riccati(A, B, Q, R, g)
-        except (np.linalg.LinAlgError, ArithmeticError):
+        except np.linalg.LinAlgError:
             return rough
 
 
