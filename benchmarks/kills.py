@@ -8,6 +8,7 @@ time, from its first checkpoint: starting takes much of a process's time, and tr
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import random
@@ -33,9 +34,13 @@ def digest(folder: Path) -> str:
     return hashlib.sha256((folder / "metrics.jsonl").read_bytes()).hexdigest()
 
 
-def checkpoints(folder: Path) -> list[str]:
-    """The names of the checkpoints, oldest first."""
-    return sorted(each.name for each in folder.glob("checkpoints/step-*"))
+def checkpoints(folder: Path) -> list[tuple[str, int]]:
+    """Names of the checkpoints, oldest first, and when they were written: inside a round the step stays the same."""
+    found = []
+    for each in folder.glob("checkpoints/step-*"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append((each.name, each.stat().st_mtime_ns))
+    return sorted(found)
 
 
 def main() -> None:
@@ -67,7 +72,7 @@ def main() -> None:
         child.send_signal(signal.SIGKILL)
         child.wait()
         kept = checkpoints(killed)
-        pauses.append({"seconds": round(waited + pause, 2), "checkpoint": kept[-1] if kept else None})
+        pauses.append({"seconds": round(waited + pause, 2), "checkpoint": kept[-1][0] if kept else None})
         print(pauses[-1], file=sys.stderr)
     subprocess.run(command(args.preset, args.steps, killed), stdout=subprocess.DEVNULL, check=True)
     same = len(pauses) == args.kills and digest(alone) == digest(killed)

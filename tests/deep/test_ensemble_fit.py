@@ -156,6 +156,6 @@ def test_a_fit_runs_no_more_than_most_epochs():
 def test_a_coordinate_that_never_changes_is_not_scaled():
     """Rounding gives 0.45 a standard deviation of 1e-6 when the mean is summed as it stands."""
     rows = jnp.full((400, 2), 0.45, jnp.float32).at[:, 1].set(jnp.arange(400, dtype=jnp.float32))
-    mean, scale = ensemble_fit._moments(rows, jnp.ones(400, jnp.float32).at[300:].set(0.0))
+    mean, scale = ensemble_fit._affine(rows, jnp.ones(400, jnp.float32).at[300:].set(0.0))
     assert (float(mean[0]), float(scale[0])) == (np.float32(0.45), 1.0)
     np.testing.assert_allclose([mean[1], scale[1]], [149.5, np.std(np.arange(300))], rtol=1e-5)

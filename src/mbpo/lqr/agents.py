@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from mbpo.core.parts import Agent
 from mbpo.core.types import Experience
 from mbpo.lqr.gradients.estimate import Estimate, GradientSource
-from mbpo.lqr.model import LinearModel, contracts, plausible_models
+from mbpo.lqr.model import LinearModel, contracts, decay, plausible_models
 from mbpo.lqr.objective import Objective
 from mbpo.lqr.policy import LinearGaussian
 from mbpo.lqr.riccati import riccati
@@ -21,6 +21,7 @@ PLAUSIBLE = 8  # models drawn from the confidence set against which a new gain i
 HARMLESS = (
     0.05  # relative change of the cost by a step along noise alone, below which averaging takes care of it
 )
+KEPT = 0.25  # least share of a loop's decay rate that a step must leave it under each of them
 SHRINK = (1.0, 0.5, 0.25, 0.0)  # shares of a step that are tried; the largest safe one is taken
 
 
@@ -156,14 +157,14 @@ class GradientAgent(Agent):
     def _safe_share(
         self, gain: Array, step: Array, model: LinearModel, key: PRNGKeyArray
     ) -> Float[Array, ""]:
-        """The largest of `SHRINK` at which the closed loop contracts under every plausible model."""
+        """The largest of `SHRINK` at which the closed loop, under every plausible model, contracts, and keeps `KEPT` of
+        the rate at which it forgets now: a loop at the edge of stability costs more than any model could tell."""
         shares = jnp.asarray(SHRINK, gain.dtype)
         gains = gain[None] + shares[:, None, None] * step[None]
         A, B = plausible_models(model, PLAUSIBLE, key)
         loops = jnp.sqrt(self.objective.discount) * (A[None] + jnp.einsum("cnm,smk->scnk", B, gains))
-        holds = contracts(loops)
-        here = contracts(jnp.sqrt(self.objective.discount) * (A + B @ gain[None]))
-        safe = jnp.all(holds | ~here[None], axis=1)
+        here = decay(jnp.sqrt(self.objective.discount) * (A + B @ gain[None]))
+        safe = jnp.all((decay(loops) > KEPT * here[None]) | ~(here[None] > 0), axis=1)
         return jnp.max(jnp.where(safe, shares, 0.0))
 
 
