@@ -23,7 +23,7 @@ from mbpo.core.loop import (
     round_keys,
     start_from,
 )
-from mbpo.core.parts import HostEnvironment
+from mbpo.core.parts import Agent, HostEnvironment
 from mbpo.core.plan import Plan, Replay
 from mbpo.core.types import Transition
 from mbpo.errors import InputError
@@ -249,7 +249,8 @@ def _round(stages: Stages, state: RunState, world: HostWorld, key: PRNGKeyArray)
         left -= 1
         state = state._replace(clock=state.clock._replace(fits=state.clock.fits + 1))
         if left == 0:
-            state = state._replace(policy=stages.look(state.policy, state.real))
+            if type(parts.agent).refresh is not Agent.refresh:
+                state = state._replace(policy=stages.look(state.policy, state.real))
             batches = plan.batches
             if isinstance(batches, Replay) and batches.branches is not None and plan.refresh_every is None:
                 stages.begin("imagining")
