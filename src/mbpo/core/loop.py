@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from mbpo.core.buffer import Ring, add, empty, sample
 from mbpo.core.parts import Agent, Environment, FittedModel, Model
 from mbpo.core.plan import Branches, OnPolicy, Plan, Replay
-from mbpo.core.rollout import RealSteps, act, act_in_turn, imagine
+from mbpo.core.rollout import Beginnings, RealSteps, act, act_in_turn, imagine
 from mbpo.core.types import Clock, Experience, Transition
 
 # each stage folds its own key: leaving one out moves no other's numbers
@@ -146,20 +146,24 @@ def fitted(parts: Parts, state: RunState) -> FittedModel | None:
 def branch(parts: Parts, branches: Branches, state: RunState, key: PRNGKeyArray) -> RunState:
     """Imagined <- branches of the current length from real states."""
     start_key, rollout_key = jax.random.split(key)
-    draws = 1 + branches.longest if branches.restart else 1
-    drawn = sample(state.real, draws * branches.count, start_key).observation
-    start, fresh = drawn[: branches.count], None
-    if branches.restart:
+    goes_on = branches.restart or branches.refill is not None
+    drawn = sample(state.real, (1 + goes_on * branches.longest) * branches.count, start_key).observation
+    start, beginnings = drawn[: branches.count], None
+    length = steps = jnp.clip(branches.length(state.clock.env_steps).astype(jnp.int32), 1, branches.longest)
+    if goes_on:
+        refill = jnp.bool_(False) if branches.refill is None else branches.refill
+        due = refill & (jnp.arange(1, branches.longest + 1) % length == 0)
         fresh = drawn[branches.count :].reshape(branches.longest, branches.count, -1)
-    length = jnp.clip(branches.length(state.clock.env_steps).astype(jnp.int32), 1, branches.longest)
+        beginnings = Beginnings(fresh, due, jnp.broadcast_to(branches.restart | refill, due.shape))
+        steps = jnp.where(refill, branches.longest, length)
     model = fitted(parts, state)
     assert model is not None, "a plan with branches needs a model"
     acting = parts.agent.acting(state.policy, branches.count, jax.random.fold_in(rollout_key, 0))
-    steps, valid = imagine(
-        model, parts.agent, acting, start, branches.longest, length, rollout_key, fresh=fresh
+    taken, valid = imagine(
+        model, parts.agent, acting, start, branches.longest, steps, rollout_key, beginnings=beginnings
     )
-    rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps)
-    kept = branches.count * length * branches.retain if branches.varies else None
+    rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), taken)
+    kept = branches.count * steps * branches.retain if branches.varies else None
     return state._replace(imagined=add(state.imagined, rows, valid.reshape(-1), kept))
 
 

@@ -21,6 +21,8 @@ class Branches(eqx.Module):
 
     `refresh_every`: instead of after a fit, anew before every so many updates, under the policy as it then is.
     `restart`: a branch that ends goes on from another real state, so that all of them stay `length` steps long.
+    `refill`, where true: a branch begins anew at another real state after each `length` steps, for `longest` steps
+    in all, so that every length gives equally many transitions.
     """
 
     length: Linear
@@ -30,6 +32,7 @@ class Branches(eqx.Module):
     varies: bool = eqx.field(static=True, default=False)
     refresh_every: int | None = eqx.field(static=True, default=None)
     restart: bool = eqx.field(static=True, default=False)
+    refill: Bool[Array, ""] | None = None
 
     @property
     def capacity(self) -> int:

@@ -22,6 +22,14 @@ class RealSteps(NamedTuple):
     acting: Any
 
 
+class Beginnings(NamedTuple):
+    """Where branches begin anew after each of T steps, whether all of them do, and whether those do that it ended."""
+
+    state: Float[Array, "T B n"]
+    due: Bool[Array, "T"]
+    ended: Bool[Array, "T"]
+
+
 def act(
     environment: Environment, world: Any, agent: Agent, acting: Any, steps: int, key: PRNGKeyArray
 ) -> tuple[Any, RealSteps]:
@@ -83,13 +91,13 @@ def imagine(
     length: Int[Array, ""] | None,
     key: PRNGKeyArray,
     twins: bool = False,
-    fresh: Float[Array, "T B n"] | None = None,
+    beginnings: Beginnings | None = None,
 ) -> tuple[Transition, Bool[Array, "B T"]]:
     """Branches of up to `steps` imagined steps from `start`, `[B, T]`; a branch stops after `length` steps
-    (default: all), at a terminal state, or at its first invalid step. What follows is padding, marked not valid.
+    (default: all), at a terminal state, or at its first invalid step, unless `beginnings` let it go on. What follows is
+    padding, marked not valid.
 
-    acting: leading axis B, or 1 where all branches share it; `twins`: branches 2j and 2j + 1 share their noise;
-    fresh: where a branch goes on from when step t ends it, so that none stops.
+    acting: leading axis B, or 1 where all branches share it; `twins`: branches 2j and 2j + 1 share their noise.
     """
     count = start.shape[0]
     shared = jax.tree.leaves(acting)[0].shape[0] == 1
@@ -106,9 +114,10 @@ def imagine(
         keep = alive & valid
         following = jnp.where(keep[:, None], transition.next_observation, observation)
         goes_on = keep & ~transition.terminal
-        if again is not None:
-            return (jnp.where(goes_on[:, None], following, again), alive), (transition, keep)
-        return (following, goes_on), (transition, keep)
+        if again is None:
+            return (following, goes_on), (transition, keep)
+        anew = again.due | (again.ended & ~goes_on)
+        return (jnp.where(anew[:, None], again.state, following), goes_on | anew), (transition, keep)
 
     def advance_if_due(carry, inputs):
         step, *given = inputs
@@ -122,6 +131,6 @@ def imagine(
     keys = jax.random.split(key, steps)
     alive = jnp.ones(count, bool)
     counter = jnp.arange(steps, dtype=jnp.int32)
-    _, (transitions, valid) = jax.lax.scan(advance_if_due, (start, alive), (counter, keys, fresh))
+    _, (transitions, valid) = jax.lax.scan(advance_if_due, (start, alive), (counter, keys, beginnings))
     by_branch = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), transitions)
     return by_branch, jnp.swapaxes(valid, 0, 1)

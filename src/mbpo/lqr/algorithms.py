@@ -14,10 +14,12 @@ from mbpo.core.plan import Branches, OnPolicy, Plan, Replay
 from mbpo.core.schedule import constant
 from mbpo.lqr import exact
 from mbpo.lqr.agents import CertaintyEquivalence, GradientAgent
+from mbpo.lqr.coordinates import Coordinates, exploration_covariance, well_scaled
 from mbpo.lqr.environment import LinearQuadraticEnvironment
 from mbpo.lqr.gradients import ESTIMATORS, FromTrajectories, GradientSource, ReplayedRows
 from mbpo.lqr.model import LeastSquares
 from mbpo.lqr.objective import Objective
+from mbpo.lqr.optimum import Optimum, default_gain
 from mbpo.lqr.perturbation import safe_radius
 from mbpo.lqr.system import LinearQuadratic
 from mbpo.lqr.values import World
@@ -30,7 +32,7 @@ TRAJECTORY = 20  # steps of a trajectory where the objective does not set them
 IMAGINED_EXPLORATION = 4.0  # standard deviation of exploration inside the model, relative to the world's
 WINDOW = 5  # batches of trajectories that estimators which reuse old ones remember
 GROUP = 4  # trajectories come in two halves of pairs
-FAR = 1e3  # standard deviations of the starting loop's state beyond which a real rollout is cut
+FAR = 1e3  # standard deviations of the first loop's states beyond which a real rollout is cut
 
 
 @dataclass(frozen=True)
@@ -110,29 +112,27 @@ ALGORITHMS: dict[str, Algorithm] = NAMED | {name: _on_real_data(name) for name i
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """A system made ready to be learned: the first gain, the exploration covariance S, and when to cut."""
+    """A system made ready to be learned, in well-scaled coordinates: the system, the first gain, the exploration
+    covariance S and when to cut are all in these."""
 
+    coordinates: Coordinates
+    system: LinearQuadratic
     gain: np.ndarray
     exploration: np.ndarray
     state_limit: float
     episode_length: int | None
 
 
-def prepare(system: LinearQuadratic, gain: np.ndarray) -> Setup:
-    """The defaults of learning on `system` from `gain`."""
-    S = exploration_covariance(system)
-    spread = np.asarray(exact.state_covariance(system, gain, S))
-    largest = max(np.max(np.diagonal(spread, axis1=-2, axis2=-1)), np.max(np.diag(system.initial_covariance)))
-    return Setup(gain, S, FAR * math.sqrt(float(largest)), _episode_length(system))
-
-
-def exploration_covariance(system: LinearQuadratic) -> np.ndarray:
-    """S, diagonal, with B S B' and W of equal trace and every input contributing equally, [m, m]: exploring disturbs
-    the state as much as the process noise does (the start's covariance takes the noise's place where there is none)."""
-    noise = float(np.trace(system.W)) or float(np.trace(system.initial_covariance))
-    reach = np.sum(system.B**2, axis=0)
-    reach = np.maximum(reach, 1e-6 * np.max(reach))
-    return np.diag(noise / (system.action_dim * reach))
+def prepare(system: LinearQuadratic, optimum: Optimum) -> Setup:
+    """The defaults of learning on `system`, whose optimum says what exploration costs."""
+    system = exact.resolved(system)
+    first = default_gain(system)
+    coordinates = well_scaled(system, first, optimum)
+    scaled = coordinates.system(system)
+    S = coordinates.inward_exploration(exploration_covariance(system, optimum))
+    start = np.max(np.diag(scaled.initial_covariance))
+    limit = FAR * math.sqrt(max(float(start), 1.0))
+    return Setup(coordinates, scaled, coordinates.inward(first), S, limit, _episode_length(system))
 
 
 def _episode_length(system: LinearQuadratic) -> int | None:
@@ -170,17 +170,16 @@ def trajectory_length(system: LinearQuadratic) -> int:
 
 
 def assemble(
-    system: LinearQuadratic,
-    algorithm: Algorithm,
     setup: Setup,
+    algorithm: Algorithm,
     sizes: tuple[int, int, int],
     improve: str | None,
     real_ratio: float | None,
     rollout_length: int | None,
     learn_cost: bool,
 ) -> tuple[Parts, Plan]:
-    """The parts and the plan of `algorithm` on `system`; traced under 64-bit types."""
-    warmup, rounds, steps = sizes
+    """The parts and the plan of `algorithm` on a system, in its coordinates; traced under 64-bit types."""
+    system, (warmup, rounds, steps) = setup.system, sizes
     start, factor = jnp.asarray(setup.gain), jnp.asarray(np.linalg.cholesky(setup.exploration))
     objective = Objective.of(system)
     environment = LinearQuadraticEnvironment.of(system, setup.state_limit, setup.episode_length)
@@ -189,7 +188,7 @@ def assemble(
     if improve is None:
         agent = CertaintyEquivalence(start, factor, objective)
     else:
-        source = _source(system, algorithm, setup, improve, batches)
+        source = _source(setup, algorithm, improve, batches)
         imagined = IMAGINED_EXPLORATION * factor
         agent = GradientAgent(
             start, factor, imagined, objective, source, trust=algorithm.trust, imagines=algorithm.imagines
@@ -222,9 +221,8 @@ def _batches(
     return Replay(ratio, BATCH, Branches(constant(float(rollout_length)), count, rollout_length))
 
 
-def _source(
-    system: LinearQuadratic, algorithm: Algorithm, setup: Setup, improve: str, batches: Replay | OnPolicy
-) -> GradientSource:
+def _source(setup: Setup, algorithm: Algorithm, improve: str, batches: Replay | OnPolicy) -> GradientSource:
+    system = setup.system
     if not isinstance(batches, OnPolicy) or improve == "dpg":
         return ReplayedRows()
     parameters = (system.A, system.B, system.Q, system.R, system.W, system.initial_covariance)

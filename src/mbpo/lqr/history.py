@@ -36,13 +36,14 @@ from mbpo.lqr.algorithms import (
     FAR,
     IMAGINED_EXPLORATION,
     ROUNDS,
-    exploration_covariance,
 )
+from mbpo.lqr.coordinates import exploration_covariance
 from mbpo.lqr.environment import covariance_factor
 from mbpo.lqr.gradients import ReplayedRows
 from mbpo.lqr.hidden import HiddenSystem
 from mbpo.lqr.model import LeastSquares, LinearModel
 from mbpo.lqr.objective import Objective
+from mbpo.lqr.optimum import solve
 from mbpo.lqr.output_feedback import (
     history_cost,
     lqg_cost,
@@ -224,7 +225,8 @@ def _assemble(
 ) -> tuple[Parts, Plan]:
     start = np.zeros((system.input_dim, len(used)))
     start[:, used] = starting_gain(system, order)
-    S = exploration_covariance(seen_state(system))
+    seen = seen_state(system)
+    S = exploration_covariance(seen, solve(seen))
     limit = _limit(system, order, start[:, used], S)
     mask = jnp.asarray(used, jnp.float64)
     Q = np.zeros((len(used), len(used)))

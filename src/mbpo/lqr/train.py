@@ -24,7 +24,7 @@ from mbpo.lqr import exact
 from mbpo.lqr.algorithms import ALGORITHMS, Algorithm, Setup, assemble, prepare, replays_rows, rounds_for
 from mbpo.lqr.environment import covariance_factor
 from mbpo.lqr.limits import asymptotic_excess
-from mbpo.lqr.optimum import Optimum, default_gain, solve, terminal_value
+from mbpo.lqr.optimum import Optimum, solve, terminal_value
 from mbpo.lqr.settings import Settings
 from mbpo.lqr.system import LinearQuadratic
 
@@ -39,10 +39,11 @@ class Training:
     """What a training did: S seeds, r recorded rounds, host arrays.
 
     transitions `[r]`: real transitions used, warm-up included; gains `[S, r, m, n]`; excess_cost `[S, r]`: J/J* - 1,
-    infinite where a gain does not stabilise; model_error `[S, r]`: relative error of the fitted [A B]; realised_ratio,
-    cuts, imagined `[S, r]`; limit: the relative excess that certainty equivalence tends to at this many transitions
-    under the data collected (median over seeds), limit_curve `[r]` the same after each round; real_rollout,
-    imagined_rollout `[T, n]`: the final policy of the first seed, with equal noise, in the world and in its model.
+    infinite where a gain does not stabilise; model_error `[S, r]`: relative error of the fitted [A B] in well-scaled
+    coordinates; realised_ratio, cuts, imagined `[S, r]`; limit: the relative excess that certainty equivalence tends to
+    at this many transitions under the data collected (median over seeds), limit_curve `[r]` the same after each round;
+    real_rollout, imagined_rollout `[T, n]`: the final policy of the first seed, with equal noise, in the world and in
+    its model.
     """
 
     system: LinearQuadratic
@@ -118,14 +119,12 @@ def train(system: LinearQuadratic, settings: Settings) -> Training:
     """
     optimum = learnable(system)
     sizes = planned(system, settings)
-    system = exact.resolved(system)
     known = ALGORITHMS[settings.algorithm]
     improve = settings.improve or known.improve
-    setup = prepare(system, default_gain(system))
+    setup = prepare(system, optimum)
     parts, plan = assemble(
-        system,
-        known,
         setup,
+        known,
         sizes,
         improve,
         _default(settings.real_ratio, known.real_ratio),
@@ -242,28 +241,28 @@ def _judge(
     infos: Any,
 ) -> Training:
     watched: _Watched = infos.watched
-    gains = np.asarray(watched.gain)
-    excess = np.asarray(exact.excess_costs(system, gains, optimum.cost))
+    scaled, gains = setup.system, np.asarray(watched.gain)
+    excess = np.asarray(exact.excess_costs(scaled, gains, optimum.cost))
     information = np.asarray(start.information)[:, None] + np.cumsum(np.asarray(watched.information), axis=1)
-    limits = asymptotic_excess(system, information.reshape(-1, *information.shape[2:])).reshape(excess.shape)
+    limits = asymptotic_excess(scaled, information.reshape(-1, *information.shape[2:])).reshape(excess.shape)
     model = None if watched.model is None else [np.asarray(each) for each in watched.model]
     noise = np.random.default_rng(settings.seed).standard_normal((ROLLOUT + 1, system.state_dim))
-    final = gains[0, -1]
-    real = _rollout(system.A + system.B @ final, system.W, system.initial_covariance, noise)
+    final, outward = gains[0, -1], setup.coordinates.state.T
+    real = _rollout(scaled.A + scaled.B @ final, scaled.W, scaled.initial_covariance, noise) @ outward
     imagined = error = None
     if model is not None:
         A, B, W = model
-        truth = np.concatenate([system.A, system.B], 1)
+        truth = np.concatenate([scaled.A, scaled.B], 1)
         error = np.linalg.norm(np.concatenate([A, B], -1) - truth, axis=(-2, -1)) / np.linalg.norm(truth)
-        imagined = _rollout(A[0, -1] + B[0, -1] @ final, W[0, -1], system.initial_covariance, noise)
+        imagined = _rollout(A[0, -1] + B[0, -1] @ final, W[0, -1], scaled.initial_covariance, noise) @ outward
     return Training(
         system=system,
         settings=settings,
         optimum=optimum,
-        initial_gain=setup.gain,
-        exploration=setup.exploration,
+        initial_gain=setup.coordinates.outward(setup.gain),
+        exploration=setup.coordinates.outward_exploration(setup.exploration),
         transitions=np.asarray(infos.clock.env_steps)[0].astype(np.int64),
-        gains=gains,
+        gains=setup.coordinates.outward(gains),
         excess_cost=excess,
         model_error=error,
         realised_ratio=np.asarray(infos.realised_ratio),

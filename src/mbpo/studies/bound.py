@@ -16,7 +16,7 @@ import numpy as np
 
 from mbpo.errors import InputError
 from mbpo.lqr import bounds
-from mbpo.lqr.algorithms import exploration_covariance
+from mbpo.lqr.coordinates import exploration_covariance
 from mbpo.lqr.optimum import default_gain, solve
 from mbpo.lqr.reference import lyapunov, spectral_radius
 from mbpo.lqr.system import LinearQuadratic
@@ -141,7 +141,8 @@ def run(systems: Sequence[LinearQuadratic], request: Request, progress: Progress
 def _setting(system: LinearQuadratic, request: Request) -> _Setting:
     bounds.check_system(system)
     g = DISCOUNT if system.discount is None else system.discount
-    first, optimal, S = default_gain(system), solve(system).gain, exploration_covariance(system)
+    optimum = solve(system)
+    first, optimal, S = default_gain(system), optimum.gain, exploration_covariance(system, optimum)
     for share in (0.0, *SHARES):
         radius = spectral_radius(system.A + system.B @ (first + share * (optimal - first)))
         if not radius < 1:

@@ -16,15 +16,16 @@ import numpy as np
 
 from mbpo.errors import InputError
 from mbpo.lqr import autoregressive, kalman, output_feedback
-from mbpo.lqr.algorithms import exploration_covariance
 from mbpo.lqr.autoregressive import (
     PUBLISHED_DIVISORS,
     PUBLISHED_RADIUS,
     gradient_descent,
     least_squares_online,
 )
+from mbpo.lqr.coordinates import exploration_covariance
 from mbpo.lqr.hidden import HiddenSystem, resolve_hidden, simulate
 from mbpo.lqr.history import train_on_history
+from mbpo.lqr.optimum import solve
 from mbpo.studies.forgetting_text import CAVEATS, COLUMNS, findings
 from mbpo.studies.intervals import RESAMPLES, finite, mean_interval, percentile_interval, quantile_interval
 from mbpo.studies.result import Progress, Request, StudyResult, table_row
@@ -249,10 +250,8 @@ def _control(
 
 def _control_limits(system: HiddenSystem, order: int) -> list[dict[str, Any]]:
     """The two exact rows of an order; raises InputError where there is no optimum or no way to start."""
-    lqg, exploration = (
-        output_feedback.lqg_cost(system),
-        exploration_covariance(output_feedback.seen_state(system)),
-    )
+    lqg, seen = output_feedback.lqg_cost(system), output_feedback.seen_state(system)
+    exploration = exploration_covariance(seen, solve(seen))
     found = {
         "certainty equivalence, unlimited data": output_feedback.regression_limit(system, order, exploration)[
             1

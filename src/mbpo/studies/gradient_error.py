@@ -24,8 +24,9 @@ from mbpo.core.precision import double_precision
 from mbpo.core.types import Clock, Experience
 from mbpo.lqr import exact
 from mbpo.lqr.agents import GradientAgent
+from mbpo.lqr.algorithms import Setup
+from mbpo.lqr.optimum import Optimum
 from mbpo.lqr.policy import LinearGaussian
-from mbpo.lqr.system import LinearQuadratic
 from mbpo.studies.intervals import RESAMPLES, Interval, percentile_interval
 from mbpo.studies.sweep import CHUNK, Knobs, configured
 
@@ -48,18 +49,18 @@ class GradientError(NamedTuple):
     total: float
 
 
-def measuring_gain(system: LinearQuadratic, first: np.ndarray, optimal: np.ndarray) -> np.ndarray:
-    """A stabilising gain between the first and the optimal one, [m, n]."""
+def measuring_gain(setup: Setup, optimum: Optimum) -> np.ndarray:
+    """A stabilising gain between the first and the optimal one, in the coordinates of `setup`, [m, n]."""
+    first, optimal = setup.gain, setup.coordinates.inward(optimum.gain)
     for share in SHARES:
         gain = first + share * (optimal - first)
-        if bool(exact.is_stabilising(system, gain)):
+        if bool(exact.is_stabilising(setup.system, gain)):
             return gain
     return 0.99 * optimal + 0.01 * first
 
 
 @double_precision
 def estimates(
-    system: LinearQuadratic,
     shared: tuple[Parts, Plan],
     knobs: Knobs,
     transitions: np.ndarray,

@@ -1,4 +1,4 @@
-"""What the ratio of real to imagined data does, with everything else held equal."""
+"""What the ratio of real to imagined data does, with everything else held equal, exploration in the model included."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from mbpo.core.quantiles import median
 from mbpo.core.schedule import Linear
 from mbpo.errors import InputError
 from mbpo.lqr import exact
-from mbpo.lqr.algorithms import prepare
-from mbpo.lqr.optimum import default_gain
+from mbpo.lqr.algorithms import IMAGINED_EXPLORATION, prepare
 from mbpo.lqr.system import LinearQuadratic
 from mbpo.lqr.train import learnable
 from mbpo.studies import sweep
@@ -30,6 +29,10 @@ RATIOS = (0.0, 0.05, 0.25, 0.5, 0.75, 1.0)
 SCHEDULES = {"rising": (0.0, 1.0), "falling": (1.0, 0.0)}  # linear in the real steps taken
 LENGTHS = (1, 5, 20)
 UPDATES = (1, 4)
+EQUAL, WIDER = (
+    1.0,
+    IMAGINED_EXPLORATION,
+)  # deviations of exploration inside the model, relative to the world's
 PLANTED = (0.03, 0.1, 0.3)  # errors of the model that data do not remove, relative to the norm of [A B]
 USUAL_LENGTH, USUAL_UPDATES = 5, 4
 ROUNDS = 12
@@ -40,6 +43,8 @@ COLUMNS = {
     "system": "name",
     "ratio": "expected share of real transitions in a batch, or how it changes over training",
     "rollout_length": "imagined steps of a branch",
+    "exploration": "standard deviation of exploration inside the model, relative to the world's",
+    "imagined": "imagined transitions after a fit, of which batches are drawn",
     "updates": "updates a round",
     "transitions": "real transitions used",
     "planted_error": "error added to every fitted [A B], relative to the norm of [A B]",
@@ -61,12 +66,16 @@ COLUMNS = {
 }
 CAVEATS = (
     (
-        "Imagined branches are the same number at every rollout length, so that longer ones hold more transitions; "
-        "a batch has 512 rows whatever its composition."
+        "After a fit equally many transitions are imagined at every rollout length, where no other number is given: a "
+        "branch that ends begins anew at another real state. A batch has 512 rows whatever its composition."
     ),
     (
         "Batches are smaller and rounds fewer than those of mbpo train, so that thousands of runs fit in minutes: "
         "excess costs lie above those of mbpo train with the same data."
+    ),
+    (
+        "The model is explored as widely as the world, where nothing else is said; mbpo train explores it "
+        f"{WIDER:g} times as widely, which the study measures by itself."
     ),
     (
         "The model's class contains the truth, which favours imagined data; the planted errors show what happens when "
@@ -77,11 +86,20 @@ CAVEATS = (
 
 @dataclass(frozen=True)
 class Arm:
-    """One setting of the knobs: a ratio or a schedule by name, a rollout length, and the size of a planted error."""
+    """One setting of the knobs: a ratio or a schedule by name, a rollout length, the size of a planted error, how
+    widely the model is explored, and whether every length gives equally many imagined rows."""
 
     ratio: float | str
     length: int
     planted: float = 0.0
+    exploration: float = EQUAL
+    equal_rows: bool = True
+
+    @property
+    def imagined(self) -> int:
+        """Imagined rows after a fit: of branches that begin anew when they end, or of one each."""
+        sizes = Effort(1, 1, 1, 1)
+        return sizes.branches * (sizes.longest if self.equal_rows else self.length)
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -90,9 +108,13 @@ class Arm:
 
 
 TRAINED = [Arm(ratio, length) for length in LENGTHS for ratio in (*RATIOS, *SCHEDULES)]
+OTHERS = [Arm(ratio, USUAL_LENGTH, exploration=WIDER) for ratio in RATIOS]
+OTHERS += [Arm(ratio, USUAL_LENGTH, equal_rows=False) for ratio in RATIOS]
+TRAINED += OTHERS
 MISTAKEN = [Arm(ratio, USUAL_LENGTH, planted) for planted in PLANTED for ratio in RATIOS]
 MEASURED = [Arm(ratio, length) for length in LENGTHS for ratio in RATIOS]
 MEASURED += [Arm(ratio, USUAL_LENGTH, PLANTED[1]) for ratio in RATIOS]
+MEASURED += OTHERS
 
 
 def arms(updates: int) -> list[Arm]:
@@ -112,17 +134,17 @@ def run(systems: Sequence[LinearQuadratic], request: Request, progress: Progress
     transitions = request.transitions or DEFAULT_TRANSITIONS
     for system in systems:
         check(system, transitions, seeds)
-    rows, findings = [], []
+    rows: list[dict[str, Any]] = []
     for system in systems:
         trained = _trained(system, transitions, seeds, request.seed, progress)
         measured = _measured(system, transitions, seeds, request.seed)
         progress(f"{system.name}: gradients")
         rows += trained + measured
-        findings += told(system.name, trained + measured, USUAL_LENGTH, USUAL_UPDATES)
     settings = {
         "transitions": transitions, "seed": request.seed, "rounds": ROUNDS, "batch": Effort(1, 1, 1, 1).batch,
         "branches": Effort(1, 1, 1, 1).branches, "ratios": list(RATIOS), "schedules": list(SCHEDULES),
         "rollout_lengths": list(LENGTHS), "updates": list(UPDATES), "planted_errors": list(PLANTED),
+        "exploration": [EQUAL, WIDER],
     }  # fmt: skip
     title = f"What the real ratio does: {', '.join(each.name for each in systems)}"
     question = (
@@ -130,6 +152,7 @@ def run(systems: Sequence[LinearQuadratic], request: Request, progress: Progress
         "changes nothing else?"
     )
     names = [system.name for system in systems]
+    findings = told(rows, USUAL_LENGTH, USUAL_UPDATES)
     return StudyResult(
         "real-ratio", title, question, names, seeds, settings, findings, CAVEATS, COLUMNS, rows
     )
@@ -159,22 +182,26 @@ def knobs_of(system: LinearQuadratic, every: Sequence[Arm], transitions: int, se
     zero, end = np.zeros(len(first)), np.full(len(first), float(transitions))
     errors = [arm.planted * size * directions for arm in every]
     lengths = np.repeat([float(arm.length) for arm in every], seeds)
-    return Knobs(Linear(first, last, zero, end), lengths, np.concatenate(errors))  # pyright: ignore[reportArgumentType]
+    widths = np.repeat([arm.exploration for arm in every], seeds)
+    rows = np.repeat([arm.equal_rows for arm in every], seeds)
+    schedule = Linear(first, last, zero, end)  # pyright: ignore[reportArgumentType]
+    return Knobs(schedule, lengths, widths, rows, np.concatenate(errors))  # pyright: ignore[reportArgumentType]
 
 
 def _trained(
     system: LinearQuadratic, transitions: int, seeds: int, seed: int, progress: Progress
 ) -> list[dict[str, Any]]:
     """Rows of parts training and best."""
-    optimum, setup = learnable(system), prepare(system, default_gain(system))
+    optimum = learnable(system)
+    setup = prepare(system, optimum)
     keys = jax.random.split(jax.random.key(seed), seeds)
     rows: list[dict[str, Any]] = []
     for updates in UPDATES:
         every, effort = arms(updates), Effort.of(transitions, ROUNDS, updates)
-        knobs = knobs_of(system, every, transitions, seeds, seed)
-        shared = sweep.base(system, setup, effort)
+        knobs = knobs_of(setup.system, every, transitions, seeds, seed)
+        shared = sweep.base(setup, effort)
         own = keys[np.tile(np.arange(seeds), len(every))]
-        outcome = sweep.sweep(system, shared, knobs, own, optimum.cost, progress)
+        outcome = sweep.sweep(setup, shared, knobs, own, optimum.cost, progress)
         rows += training_rows(system.name, every, updates, effort, seeds, outcome)
         rows += best_rows(system.name, every, updates, effort, seeds, outcome, seed)
     return rows
@@ -199,6 +226,7 @@ def training_rows(
             table_row(
                 COLUMNS,
                 part="training", system=system, ratio=_words(arm), rollout_length=arm.length, updates=updates,
+                exploration=arm.exploration, imagined=arm.imagined,
                 transitions=int(effort.transitions[at]), planted_error=arm.planted, seeds=seeds,
                 model_error=float(median(outcome.model_error[own, at])), **middle.columns("excess"),
                 excess_p90=finite(float(np.quantile(excess, 0.9, method="inverted_cdf"))),
@@ -213,13 +241,13 @@ def best_rows(
 ) -> list[dict[str, Any]]:
     """The best constant ratio for each rollout length, planted error and amount of real data."""
     rows = []
-    for (length, planted), at in itertools.product(
-        sorted({(arm.length, arm.planted) for arm in every}), _amounts(effort)
+    for (length, planted, width, imagined), at in itertools.product(
+        sorted({_beside(arm) for arm in every}), _amounts(effort)
     ):
         alike = [
             number
             for number, arm in enumerate(every)
-            if (arm.length, arm.planted) == (length, planted) and not isinstance(arm.ratio, str)
+            if _beside(arm) == (length, planted, width, imagined) and not isinstance(arm.ratio, str)
         ]
         excess = np.stack([outcome.excess_cost[i * seeds : (i + 1) * seeds, at] for i in alike])
         best, low, high = best_ratio(excess, np.array(RATIOS), seed)
@@ -228,12 +256,18 @@ def best_rows(
             table_row(
                 COLUMNS,
                 part="best", system=system, ratio=_words(every[alike[best]]), rollout_length=length, updates=updates,
+                exploration=width, imagined=imagined,
                 transitions=int(effort.transitions[at]), planted_error=planted, seeds=seeds,
                 model_error=float(median(outcome.model_error[first : first + seeds, at])),
                 **middle.columns("excess"), best_low=low, best_high=high,
             )
         )  # fmt: skip
     return rows
+
+
+def _beside(arm: Arm) -> tuple[int, float, float, int]:
+    """What arms that are compared with each other have in common."""
+    return arm.length, arm.planted, arm.exploration, arm.imagined
 
 
 def best_ratio(excess: np.ndarray, ratios: np.ndarray, seed: int) -> tuple[int, float, float]:
@@ -249,18 +283,19 @@ def best_ratio(excess: np.ndarray, ratios: np.ndarray, seed: int) -> tuple[int, 
 
 def _measured(system: LinearQuadratic, transitions: int, seeds: int, seed: int) -> list[dict[str, Any]]:
     """Rows of part gradient."""
-    optimum, first = learnable(system), default_gain(system)
-    gain = measuring_gain(system, first, optimum.gain)
-    truth = np.asarray(exact.natural_gradient(system, gain)) / 2
+    optimum = learnable(system)
+    setup = prepare(system, optimum)
+    gain = measuring_gain(setup, optimum)
+    truth = np.asarray(exact.natural_gradient(setup.system, gain)) / 2
     effort = Effort.of(transitions, ROUNDS, 1)
-    shared = sweep.base(system, prepare(system, first), effort)
+    shared = sweep.base(setup, effort)
     amounts = [int(effort.transitions[at]) for at in _amounts(effort)]
     cases = list(itertools.product(amounts, MEASURED))
-    knobs = knobs_of(system, [arm for _, arm in cases], transitions, seeds, seed)
+    knobs = knobs_of(setup.system, [arm for _, arm in cases], transitions, seeds, seed)
     counts = np.repeat([amount for amount, _ in cases], seeds)
     keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1), seeds)
     own = keys[np.tile(np.arange(seeds), len(cases))]
-    found = estimates(system, shared, knobs, counts, gain, own).reshape(len(cases), seeds, -1, *gain.shape)
+    found = estimates(shared, knobs, counts, gain, own).reshape(len(cases), seeds, -1, *gain.shape)
     rows = []
     for (amount, arm), each in zip(cases, found, strict=True):
         error = summary(each, truth, seed)
@@ -268,8 +303,8 @@ def _measured(system: LinearQuadratic, transitions: int, seeds: int, seed: int) 
             table_row(
                 COLUMNS,
                 part="gradient", system=system.name, ratio=_words(arm), rollout_length=arm.length, transitions=amount,
-                planted_error=arm.planted, seeds=seeds, bias=error.bias.estimate, bias_low=error.bias.low,
-                bias_high=error.bias.high, persistent=error.persistent, noise=error.noise, error=error.total,
+                exploration=arm.exploration, imagined=arm.imagined, planted_error=arm.planted, seeds=seeds,
+                **error.bias.columns("bias"), persistent=error.persistent, noise=error.noise, error=error.total,
             )
         )  # fmt: skip
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +13,8 @@ import numpy as np
 from mbpo.core.quantiles import median
 from mbpo.errors import InputError
 from mbpo.lqr import bounds, exact
-from mbpo.lqr.algorithms import prepare
-from mbpo.lqr.optimum import default_gain, solve
+from mbpo.lqr.algorithms import Setup, prepare
+from mbpo.lqr.optimum import Optimum
 from mbpo.lqr.system import LinearQuadratic
 from mbpo.lqr.train import learnable
 from mbpo.studies import sweep
@@ -41,6 +42,7 @@ COLUMNS = {
     "planted_error": "error added to every fitted [A B], relative to the norm of [A B]",
     "transitions": "real transitions used",
     "rollout_length": "imagined steps of a branch",
+    "equal": "what every length has equally many of: branches, so that longer ones give more rows, or imagined rows",
     "seeds": "independent runs, or sets of data",
     "model_error": "median relative error of the fitted [A B]",
     "excess": "median of J/J* - 1; empty where infinite",
@@ -60,10 +62,12 @@ COLUMNS = {
     "theorem_low": "lower end of its 95 % interval",
     "theorem_high": "upper end of its 95 % interval",
 }
+EQUAL = ("rows", "branches")
 CAVEATS = (
     (
-        "Imagined branches are the same number at every length, so that longer ones hold more transitions; a batch has "
-        "512 rows, of which 5 % are real."
+        "With equally many branches a short length leaves a batch of 512 rows few imagined ones to draw from; with "
+        "equally many rows, a branch that ends begins anew. Of a batch 5 % are real, and the model is explored as "
+        "widely as the world."
     ),
     (
         "Scaling A to another spectral radius makes another system with another optimum; each is judged by its own."
@@ -108,7 +112,11 @@ def run(systems: Sequence[LinearQuadratic], request: Request, progress: Progress
 
 
 def _arms() -> list[Arm]:
-    return [Arm(RATIO, length, planted) for planted in PLANTED for length in LENGTHS]
+    return [
+        Arm(RATIO, length, planted, equal_rows=equal == "rows")
+        for planted, equal in itertools.product(PLANTED, EQUAL)
+        for length in LENGTHS
+    ]
 
 
 def _variants(system: LinearQuadratic) -> dict[float, LinearQuadratic]:
@@ -137,27 +145,27 @@ def _trained(
     progress: Progress,
 ) -> list[dict[str, Any]]:
     """Every row about one system."""
-    setup, optimum = prepare(system, default_gain(system)), learnable(system)
+    optimum = learnable(system)
+    setup = prepare(system, optimum)
     every, effort = _arms(), Effort.of(transitions, ROUNDS, UPDATES, longest=LENGTHS[-1])
-    knobs = knobs_of(system, every, transitions, seeds, seed)
-    shared = sweep.base(system, setup, effort)
+    knobs = knobs_of(setup.system, every, transitions, seeds, seed)
+    shared = sweep.base(setup, effort)
     keys = jax.random.split(jax.random.key(seed), seeds)
     own = keys[np.tile(np.arange(seeds), len(every))]
-    outcome = sweep.sweep(system, shared, knobs, own, optimum.cost, progress)
+    outcome = sweep.sweep(setup, shared, knobs, own, optimum.cost, progress)
     rounds = [int(np.argmin(abs(effort.transitions - share * transitions))) for share in AMOUNTS]
-    gain = measuring_gain(system, setup.gain, optimum.gain)
-    truth = np.asarray(exact.natural_gradient(system, gain)) / 2
+    gain = measuring_gain(setup, optimum)
+    truth = np.asarray(exact.natural_gradient(setup.system, gain)) / 2
     rows = []
     for at in rounds:
         counts = np.full(len(own), effort.transitions[at])
-        found = estimates(system, shared, knobs, counts, gain, own).reshape(
-            len(every), seeds, -1, *gain.shape
-        )
+        found = estimates(shared, knobs, counts, gain, own).reshape(len(every), seeds, -1, *gain.shape)
         same = about | {"transitions": int(effort.transitions[at]), "seeds": seeds}
         for number, arm in enumerate(every):
             rows.append(_length_row(same, arm, outcome, number, at, summary(found[number], truth, seed)))
-        for planted in PLANTED:
-            rows.append(_best_row(system, same, planted, outcome, at, setup, seed))
+        for number, (planted, equal) in enumerate(itertools.product(PLANTED, EQUAL)):
+            named = same | {"planted_error": planted, "equal": equal}
+            rows.append(_best_row(setup, optimum, named, outcome, number * len(LENGTHS), at, seed))
     return rows
 
 
@@ -170,6 +178,7 @@ def _length_row(
     return table_row(
         COLUMNS,
         **same, part="length", planted_error=arm.planted, rollout_length=arm.length,
+        equal=EQUAL[not arm.equal_rows],
         model_error=float(median(outcome.model_error[own, at])), **middle.columns("excess"),
         unstable=float(np.mean(~np.isfinite(excess))), **error.bias.columns("bias"), persistent=error.persistent,
         noise=error.noise, error=error.total,
@@ -177,16 +186,16 @@ def _length_row(
 
 
 def _best_row(
-    system: LinearQuadratic,
+    setup: Setup,
+    optimum: Optimum,
     same: dict[str, Any],
-    planted: float,
     outcome: Outcome,
+    first: int,
     at: int,
-    setup: Any,
     seed: int,
 ) -> dict[str, Any]:
-    """The best length and what the theorem recommends, from the runs at the usual length."""
-    seeds, first = same["seeds"], PLANTED.index(planted) * len(LENGTHS)
+    """The best length of the arms from `first` on, and what the theorem recommends from runs at the usual length."""
+    seeds = same["seeds"]
     excess = np.stack(
         [outcome.excess_cost[i * seeds : (i + 1) * seeds, at] for i in range(first, first + len(LENGTHS))]
     )
@@ -195,9 +204,9 @@ def _best_row(
     start = (first + 2) * seeds
     return table_row(
         COLUMNS,
-        **same, part="best", planted_error=planted, rollout_length=LENGTHS[best], **middle.columns("excess"),
+        **same, part="best", rollout_length=LENGTHS[best], **middle.columns("excess"),
         best_low=low, best_high=high,
-        **_recommended(system, outcome, range(start, start + min(seeds, JUDGED)), at, setup),
+        **_recommended(setup, optimum, outcome, range(start, start + min(seeds, JUDGED)), at),
         model_error=float(median(outcome.model_error[start : start + seeds, at])),
     )  # fmt: skip
 
@@ -209,27 +218,18 @@ def _best_length(excess: np.ndarray, seed: int) -> tuple[int, int, int]:
 
 
 def _recommended(
-    system: LinearQuadratic, outcome: Outcome, runs: Sequence[int], at: int, setup: Any
+    setup: Setup, optimum: Optimum, outcome: Outcome, runs: Sequence[int], at: int
 ) -> dict[str, int | None]:
     """The lower median over runs of the length that theorem 4.3 recommends and its interval; empty where undefined."""
+    system, S = setup.system, setup.exploration
     discount = DISCOUNT if system.discount is None else system.discount
-    n, scale = system.state_dim, max(float(solve(system).cost), 1e-12)
+    n, scale = system.state_dim, max(optimum.cost, 1e-12)
     lengths = []
     for i in runs:
-        model, gain = outcome.models[i, at], outcome.gains[i, at]
-        before = outcome.gains[i, at - 1] if at else setup.gain
+        A, B = outcome.models[i, at, :, :n], outcome.models[i, at, :, n:]
+        before, gain = outcome.gains[i, at - 1] if at else setup.gain, outcome.gains[i, at]
         try:
-            found = bounds.evaluate(
-                system,
-                model[:, :n],
-                model[:, n:],
-                before,
-                gain,
-                setup.exploration,
-                scale,
-                discount,
-                LENGTHS[-1],
-            )
+            found = bounds.evaluate(system, A, B, before, gain, S, scale, discount, LENGTHS[-1])
         except InputError:
             continue
         current = float(found.eps_m_current)

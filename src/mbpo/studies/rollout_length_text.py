@@ -5,32 +5,67 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mbpo.core.quantiles import median
 from mbpo.studies.wording import between, per_cent
 
 Row = Mapping[str, Any]
+MANY = 3  # systems from which on one sentence speaks of all of them
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
     """Sentences about the best length on each system itself, on the scaled ones, and about the theorem's choice."""
     most = max(row["transitions"] for row in rows)
     best = [row for row in rows if row["part"] == "best"]
-    return [
-        *(_own(row, rows) for row in best if row["own_radius"] and row["transitions"] == most),
-        *_theorem(best),
-    ]
+    own = [row for row in best if row["own_radius"] and row["transitions"] == most]
+    systems = {row["system"] for row in own}
+    told = _everywhere(own, rows) if len(systems) >= MANY else [_own(row, rows) for row in own]
+    return [*told, *_theorem(best)]
 
 
-def _own(best: Row, rows: Sequence[Row]) -> str:
-    one = next(
+def _everywhere(best: Sequence[Row], rows: Sequence[Row]) -> list[str]:
+    """On how many systems length 1 is worse than the best length, with equally many rows and equally many branches."""
+    told = []
+    for planted, equal in dict.fromkeys((row["planted_error"], row["equal"]) for row in best):
+        alike = [
+            row
+            for row in best
+            if (row["planted_error"], row["equal"]) == (planted, equal) and row["excess"] is not None
+        ]
+        if not alike:
+            continue
+        pairs = [(row, _at_one(row, rows)) for row in alike]
+        worse = sum(row["best_low"] > 1 for row in alike)
+        times = [one["excess"] / row["excess"] for row, one in pairs if one["excess"] and row["excess"]]
+        ratio = f"{float(median(times)):.2g} times (median)" if times else "not comparable with"
+        told.append(
+            f"{_model(planted)}, equally many {equal}, {alike[0]['transitions']:,} real transitions, "
+            f"{alike[0]['seeds']} seeds on each of {len(alike)} systems: the best length lies above 1 in 95 % of "
+            f"bootstrap samples on {worse}; at length 1 the median excess cost is {ratio} that at the best length."
+        )
+    return told
+
+
+def _model(planted: float) -> str:
+    return f"With a model that stays {per_cent(planted)} wrong" if planted else "With the fitted model"
+
+
+def _at_one(best: Row, rows: Sequence[Row]) -> Row:
+    """The row of length 1 beside a row of the best."""
+    names = ("system", "radius", "planted_error", "transitions", "equal")
+    return next(
         row
         for row in rows
         if row["part"] == "length"
         and row["rollout_length"] == 1
-        and all(row[name] == best[name] for name in ("system", "radius", "planted_error", "transitions"))
+        and all(row[name] == best[name] for name in names)
     )
-    planted = best["planted_error"]
+
+
+def _own(best: Row, rows: Sequence[Row]) -> str:
+    one, planted = _at_one(best, rows), best["planted_error"]
     model = f"a model that stays {per_cent(planted)} wrong" if planted else "a fitted model"
-    about = f"{best['system']}, {best['transitions']:,} real transitions, {best['seeds']} seeds, {model}"
+    about = f"{best['system']}, {best['transitions']:,} real transitions, {best['seeds']} seeds, {model}, equally many "
+    about += best["equal"]
     if best["excess"] is None:
         return f"{about}: the median excess cost is infinite at every length, as most gains do not stabilise."
     return (
@@ -52,7 +87,7 @@ def _theorem(best: Sequence[Row]) -> list[str]:
     short = sum(row["theorem_high"] < row["best_low"] for row in judged)
     long = sum(row["theorem_low"] > row["best_high"] for row in judged)
     sentence = (
-        f"Over {len(judged)} settings of system, spectral radius, planted error and amount of data, with "
+        f"Over {len(judged)} settings of system, spectral radius, planted error, data and what is equal, with "
         f"{judged[0]['seeds']} seeds each, the 95 % interval of the length that theorem 4.3 recommends meets the "
         f"lengths that are best in 95 % of bootstrap samples in {len(judged) - short - long}, lies below them in "
         f"{short} and above them in {long}."

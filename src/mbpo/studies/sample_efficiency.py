@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mbpo.errors import InputError
-from mbpo.lqr.algorithms import exploration_covariance
+from mbpo.lqr.coordinates import exploration_covariance
 from mbpo.lqr.gradients import ESTIMATORS
 from mbpo.lqr.limits import limit_quantiles, limit_weights, regressor_covariance, regret_constant
 from mbpo.lqr.optimum import default_gain
@@ -220,7 +220,8 @@ def _law(system: LinearQuadratic, transitions: int) -> tuple[float, float]:
 def _offline_weights(system: LinearQuadratic, transitions: int) -> np.ndarray | None:
     """None where the first gain has no stationary state."""
     try:
-        covariance = regressor_covariance(system, default_gain(system), exploration_covariance(system))
+        exploration = exploration_covariance(system, learnable(system))
+        covariance = regressor_covariance(system, default_gain(system), exploration)
     except InputError:
         return None
     return limit_weights(system, transitions * covariance)

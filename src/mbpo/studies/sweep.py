@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from mbpo.core.buffer import Ring
 from mbpo.core.loop import Parts, RunState, mbpo
@@ -28,9 +28,9 @@ from mbpo.core.rollout import RealSteps
 from mbpo.core.schedule import Linear, constant
 from mbpo.core.types import Transition
 from mbpo.lqr import exact
+from mbpo.lqr.agents import GradientAgent
 from mbpo.lqr.algorithms import ALGORITHMS, Setup, assemble
 from mbpo.lqr.model import LinearModel
-from mbpo.lqr.system import LinearQuadratic
 from mbpo.studies.result import Progress
 
 CHUNK = 32  # runs that one device computes side by side: enough to fill vectors, few enough for its cache
@@ -62,11 +62,14 @@ class Effort:
 
 
 class Knobs(NamedTuple):
-    """What may differ between runs: the schedule of the real ratio, the rollout length, and an error added to every
-    fitted [A B]; with leading axes, one for each run."""
+    """What may differ between runs, with leading axes, one for each run: the schedule of the real ratio; the rollout
+    length; the standard deviation of exploration inside the model, relative to the world's; whether every length gives
+    equally many imagined rows rather than equally many branches; and an error added to every fitted [A B]."""
 
     ratio: Linear
     length: Float[Array, "*runs"]
+    width: Float[Array, "*runs"]
+    equal_rows: Bool[Array, "*runs"]
     error: Float[Array, "*runs n p"]
 
 
@@ -101,18 +104,17 @@ class MistakenModel(Model):
 
 
 @double_precision
-def base(system: LinearQuadratic, setup: Setup, effort: Effort, model: bool = True) -> tuple[Parts, Plan]:
+def base(setup: Setup, effort: Effort, model: bool = True) -> tuple[Parts, Plan]:
     """The parts and the plan that all runs share: `mbpo` with the deterministic policy gradient; without a model the
     same learner on real data alone."""
     known = ALGORITHMS["mbpo"] if model else ALGORITHMS["dpg"]
     sizes = (effort.warmup, effort.rounds, effort.steps)
-    parts, plan = assemble(system, known, setup, sizes, "dpg", known.real_ratio, known.rollout_length, False)
+    parts, plan = assemble(setup, known, sizes, "dpg", known.real_ratio, known.rollout_length, False)
     assert isinstance(plan.batches, Replay)
     branches = None
     if model:
-        branches = Branches(
-            constant(jnp.asarray(1.0, jnp.float64)), effort.branches, effort.longest, varies=True
-        )
+        length, refill = constant(jnp.asarray(1.0, jnp.float64)), jnp.bool_(False)
+        branches = Branches(length, effort.branches, effort.longest, varies=True, refill=refill)
     batches = dataclasses.replace(plan.batches, batch_size=effort.batch, branches=branches)
     return parts, dataclasses.replace(plan, batches=batches, updates_per_round=effort.updates)
 
@@ -124,32 +126,37 @@ def configured(parts: Parts, plan: Plan, knobs: Knobs) -> tuple[Parts, Plan]:
     if parts.model is not None:
         assert batches.branches is not None
         length = constant(jnp.asarray(knobs.length, jnp.float64))
-        batches = dataclasses.replace(batches, branches=dataclasses.replace(batches.branches, length=length))
-        parts = dataclasses.replace(parts, model=MistakenModel(parts.model, knobs.error))
+        branches = dataclasses.replace(batches.branches, length=length, refill=jnp.asarray(knobs.equal_rows))
+        batches = dataclasses.replace(batches, branches=branches)
+        agent = parts.agent
+        assert isinstance(agent, GradientAgent)
+        agent = dataclasses.replace(agent, imagined_factor=knobs.width * agent.factor)
+        parts = dataclasses.replace(parts, model=MistakenModel(parts.model, knobs.error), agent=agent)
     return parts, dataclasses.replace(plan, batches=batches)
 
 
 @double_precision
 def sweep(
-    system: LinearQuadratic,
+    setup: Setup,
     shared: tuple[Parts, Plan],
     knobs: Knobs,
     keys: PRNGKeyArray,
     optimal_cost: float,
     progress: Progress,
 ) -> Outcome:
-    """Every run, `chunks(runs)` calls of one program; `keys` [runs] decide all that is random in each."""
+    """Every run, `chunks(runs)` calls of one program; `keys` [runs] decide all that is random in each. Gains and models
+    are in the coordinates of `setup`."""
     arrays, static = eqx.partition(shared, eqx.is_array)
     found = []
     runs = keys.shape[0]
     for rows in _chunks(runs):
         own = jax.tree.map(lambda leaf, rows=rows: jnp.asarray(leaf)[rows], knobs)
         gains, models, shares = _compiled(static, _mesh(), arrays, own, keys[rows])
-        excess = exact.excess_costs(system, gains, optimal_cost)
+        excess = exact.excess_costs(setup.system, gains, optimal_cost)
         found.append([np.asarray(each) for each in (excess, models, shares, gains)])
         progress(f"{min(sum(len(each[0]) for each in found), runs)} of {runs} runs")
     excess, models, shares, gains = (np.concatenate(each)[:runs] for each in zip(*found, strict=True))
-    truth = np.concatenate([system.A, system.B], axis=1)
+    truth = np.concatenate([setup.system.A, setup.system.B], axis=1)
     error = np.linalg.norm(models - truth, axis=(-2, -1)) / np.linalg.norm(truth)
     return Outcome(excess, error, shares, gains, models)
 

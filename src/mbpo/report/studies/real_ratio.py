@@ -48,17 +48,20 @@ SIDESTEP = 1.05  # the same on a logarithmic axis
 
 
 def pictures(result: Mapping[str, Any]) -> list[Picture]:
-    """Four figures for each system of the study's JSON object."""
+    """Five figures for each system of the study's JSON object."""
     found: list[Picture | None] = []
     for place, system in enumerate(result["systems"]):
         rows, tag = some(result["rows"], system=system), tag_of(result["systems"], place)
         trained = some(rows, part="training")
         if trained:
             length, updates = _usual(trained)
-            found.append(_amounts(system, some(trained, rollout_length=length, updates=updates), tag))
-            found.append(_lengths(system, some(trained, planted_error=0.0), tag))
-            found.append(_why(system, some(rows, part="gradient", rollout_length=length), tag))
-            found.append(_best(system, some(rows, part="best", rollout_length=length, updates=updates), tag))
+            usual = {"rollout_length": length, "updates": updates}
+            equal = {"exploration": 1.0, "imagined": max(row["imagined"] for row in trained)}
+            found.append(_amounts(system, some(trained, **usual, **equal), tag))
+            found.append(_widths(system, some(trained, planted_error=0.0, **usual), tag))
+            found.append(_lengths(system, some(trained, planted_error=0.0, **equal), tag))
+            found.append(_why(system, some(rows, part="gradient", rollout_length=length, **equal), tag))
+            found.append(_best(system, some(rows, part="best", **usual, **equal), tag))
     return [picture for picture in found if picture is not None]
 
 
@@ -146,6 +149,32 @@ def _lengths(system: str, rows: Sequence[Row], tag: str) -> Picture | None:
         f"{left_out(chosen)}",
         f"Median excess cost by ratio, logarithmic upwards. {words}.",
         _ratio_svg(panels, "steps of a branch"),
+    )  # fmt: skip
+
+
+def _widths(system: str, rows: Sequence[Row], tag: str) -> Picture | None:
+    """Excess cost against the ratio at all of the data, a line for each way to imagine."""
+    most = max(row["transitions"] for row in rows)
+    chosen = [row for row in _constant(rows) if row["transitions"] == most]
+    ways = sorted({(row["exploration"], row["imagined"]) for row in chosen})
+    if len(ways) < 2:
+        return None
+    series = [
+        Series(
+            f"{width:g}× · {imagined:,}",
+            colour(name),
+            mark,
+            some(chosen, exploration=width, imagined=imagined),
+        )
+        for (width, imagined), (name, mark) in zip(ways, LENGTHS * len(ways), strict=False)
+    ]
+    return Picture(
+        f"real-ratio-exploration{tag}", f"Other ways to imagine: {system}",
+        f"Median excess cost J/J* − 1 after {most:,} real transitions, {with_interval(chosen)}, for the standard "
+        "deviation of exploration inside the model relative to the world's, and the imagined rows after a fit. Real "
+        f"rows are the same.{left_out(chosen)}",
+        f"Median excess cost by ratio, logarithmic upwards. {_in_words(series, '{} imagined rows')}.",
+        _ratio_svg([("", series)], "exploration · imagined rows"),
     )  # fmt: skip
 
 

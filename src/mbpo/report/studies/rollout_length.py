@@ -61,23 +61,25 @@ def _excess(system: str, rows: Sequence[Row], tag: str) -> Picture | None:
     chosen = some(rows, part="length", transitions=most)
     if not chosen:
         return None
-    cases = [(size, _by_radius(some(chosen, planted_error=size))) for size in unique(chosen, "planted_error")]
+    pairs = dict.fromkeys((row["planted_error"], row["equal"]) for row in chosen)
+    cases = [(pair, _by_radius(some(chosen, planted_error=pair[0], equal=pair[1]))) for pair in pairs]
     with style():
         figure, axes = new_figure(0.8 + 2.0 * len(cases), len(cases), right=0.745)
         figure.subplots_adjust(left=0.18, hspace=0.2, top=1 - 0.26 / figure.get_figheight())
-        for place, (size, series) in zip(axes, cases, strict=True):
-            _excess_panel(place, size, series, chosen)
+        for place, (pair, series) in zip(axes, cases, strict=True):
+            _excess_panel(place, pair, series, chosen)
         svg = to_svg(figure)
     words = "; ".join(
-        f"{model_words(size)}, radius {each.words} ({values_told(each.rows, 'rollout_length')})"
-        for size, series in cases
+        f"{_case_title(pair)}, radius {each.words} ({values_told(each.rows, 'rollout_length')})"
+        for pair, series in cases
         for each in series
     )
     return Picture(
         f"rollout-length-excess{tag}", f"What longer branches do: {system}",
         f"Median excess cost J/J* − 1 after {most:,} real transitions, {with_interval(chosen)}; a "
         "line for each spectral radius that A is scaled to. Solid: the fitted model; dashed: the same with an error "
-        f"that data do not remove.{left_out(chosen)}",
+        "that data do not remove. With equally many rows, short branches are as many as give the rows of the longest; "
+        f"with equally many branches, they give fewer.{left_out(chosen)}",
         f"Median excess cost by rollout length, both logarithmic. {words}.",
         svg,
     )  # fmt: skip
@@ -92,16 +94,20 @@ def _by_radius(rows: Sequence[Row]) -> list[Series]:
     return found
 
 
-def _excess_panel(axes: Axes, size: float, series: Sequence[Series], rows: Sequence[Row]) -> None:
+def _case_title(pair: tuple[float, str]) -> str:
+    return f"{model_words(pair[0])}, equally many {pair[1]}"
+
+
+def _excess_panel(axes: Axes, pair: tuple[float, str], series: Sequence[Series], rows: Sequence[Row]) -> None:
     excess_axis(axes, excess_limits(rows))
     _length_axis(axes, rows)
     axes.label_outer()
-    axes.set_title(model_words(size), loc="left", fontsize=SMALL, color=palette.MUTED[0], pad=3)
+    axes.set_title(_case_title(pair), loc="left", fontsize=SMALL, color=palette.MUTED[0], pad=3)
     axes.set_title("spectral radius", loc="right", x=1.36, fontsize=SMALL, color=palette.MUTED[0], pad=3)
     ends = []
     for i, each in enumerate(series):
         x = column(each.rows, "rollout_length") * SIDESTEP ** (i - (len(series) - 1) / 2)
-        excess_curve(axes, x, each, DASHED if size else "solid", band=False, place=i)
+        excess_curve(axes, x, each, DASHED if pair[0] else "solid", band=False, place=i)
         ends += line_end(
             x, np.maximum(column(each.rows, "excess"), axes.get_ylim()[0]), each.words, each.tint
         )
@@ -120,7 +126,7 @@ def _length_axis(axes: Axes, rows: Sequence[Row]) -> None:
 
 def _gradient(system: str, rows: Sequence[Row], tag: str) -> Picture | None:
     """The parts of the gradient's error against the length, at the system's own spectral radius."""
-    measured = some(rows, part="length", own_radius=True)
+    measured = some(rows, part="length", own_radius=True, equal="rows")
     if not measured:
         return None
     panels = error_cases(measured)
@@ -128,7 +134,7 @@ def _gradient(system: str, rows: Sequence[Row], tag: str) -> Picture | None:
         svg = to_svg(error_figure(panels, "rollout_length", lambda axes: _length_axis(axes, measured)))
     return Picture(
         f"rollout-length-gradient{tag}", f"Why: the error of the gradient: {system}",
-        f"{error_words(panels)} Spectral radius {measured[0]['radius']:.3g}, the system's own.",
+        f"{error_words(panels)} Equally many rows. Spectral radius {measured[0]['radius']:.3g}, the system's own.",
         f"Error of the gradient by rollout length. {error_told(panels, 'rollout_length')}.",
         svg,
     )  # fmt: skip
@@ -136,7 +142,7 @@ def _gradient(system: str, rows: Sequence[Row], tag: str) -> Picture | None:
 
 def _theorem(system: str, rows: Sequence[Row], tag: str) -> Picture | None:
     """The best length with its bootstrap range beside the theorem's, a line for each setting."""
-    cases = some(rows, part="best")
+    cases = some(rows, part="best", equal="rows")
     if not cases:
         return None
     cases.sort(key=lambda row: (row["radius"], row["transitions"], row["planted_error"]))
@@ -151,9 +157,10 @@ def _theorem(system: str, rows: Sequence[Row], tag: str) -> Picture | None:
     missing += f" No dot: the theorem's length is undefined ({undefined})." if undefined else ""
     return Picture(
         f"rollout-length-theorem{tag}", f"Would theorem 4.3 have chosen it: {system}",
-        "Bars: the tried length with the least median excess cost; grey: the lengths that are best in 95 % of "
-        f"bootstrap samples over {seeds(cases)}. Dots: what theorem 4.3 recommends, up to the longest length tried, "
-        f"{'and the 95 % interval of its median.' if timed else 'too few seeds for an interval.'}{missing}",
+        "With equally many rows. Bars: the tried length with the least median excess cost; grey: the lengths that are "
+        f"best in 95 % of bootstrap samples over {seeds(cases)}. Dots: what theorem 4.3 recommends, up to the longest "
+        f"length tried, {'and the 95 % interval of its median.' if timed else 'too few seeds for an interval.'}"
+        f"{missing}",
         "Best length, its range, and the theorem's: " + "; ".join(map(_case_words, cases)) + ".",
         svg,
     )  # fmt: skip

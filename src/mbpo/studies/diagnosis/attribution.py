@@ -8,8 +8,8 @@ import numpy as np
 
 from mbpo.core.quantiles import median
 from mbpo.lqr import catalogue, exact
-from mbpo.lqr.algorithms import prepare
-from mbpo.lqr.optimum import default_gain
+from mbpo.lqr.coordinates import exploration_covariance
+from mbpo.lqr.optimum import default_gain, solve
 from mbpo.lqr.train import Settings, train
 from mbpo.studies.diagnosis.learner import Course, Habits, learn
 from mbpo.studies.diagnosis.world import draw_states, excess_of, stationary, system_and_optimum
@@ -66,18 +66,18 @@ def repaired(
     stationary law of the first gain.
     """
     system, best, optimal = system_and_optimum(name)
-    setup = prepare(system, default_gain(system))
+    gain, S = default_gain(system), exploration_covariance(system, solve(system))
     curvature = float(np.linalg.eigvalsh(np.asarray(exact.hessian(system, best)))[-1])
     steps = np.array(STEPS) / (course.length * curvature)
-    Sigma = stationary(system, setup.gain, setup.exploration)
+    Sigma = stationary(system, gain, S)
     runs = (len(STEPS), repetitions)
-    first = np.broadcast_to(setup.gain, (*runs, *setup.gain.shape))
+    first = np.broadcast_to(gain, (*runs, *gain.shape))
     gains = []
     for habits in REPAIRS.values():
         rng = np.random.default_rng(seed)
         starts = draw_states(Sigma, (course.rounds, 1, repetitions, course.trajectories), rng)
         eta = np.broadcast_to(steps[:, None], runs)
-        learned = learn(system, habits, course, first, setup.exploration, starts, eta, rng)
+        learned = learn(system, habits, course, first, S, starts, eta, rng)
         gains.append(np.concatenate([first[None], learned[:, -1]]))
     excess = excess_of(np.stack(gains), system, optimal)  # [learner, round, step, run]
     chosen = np.argmin(median(excess[:, -1], axis=2), axis=1)

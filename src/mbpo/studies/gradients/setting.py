@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from mbpo.core.precision import double_precision
 from mbpo.errors import InputError
 from mbpo.lqr import exact, ratios
-from mbpo.lqr.algorithms import exploration_covariance
+from mbpo.lqr.coordinates import exploration_covariance
 from mbpo.lqr.optimum import default_gain, solve
 from mbpo.lqr.system import LinearQuadratic
 
@@ -215,7 +215,7 @@ def bench_setting(
     length = system.horizon or steps or STEPS
     K = np.asarray(default_gain(system) if gain is None else gain, dtype=np.float64)
     _check_stabilising(system, "gain", K)
-    S = exploration_covariance(system) if exploration is None else exploration
+    S = exploration_covariance(system, solve(system)) if exploration is None else exploration
     if behaviour_gain is None:
         behaviour = _default_behaviour(system, K, S, length)
     else:
