@@ -29,6 +29,9 @@ class TaskSettings:
     updates_per_step: int = _setting(20, "agent updates for each real step")
     first_updates: int | None = _setting(None, "updates of the first round; none: as many as any other")
     real_ratio: float = _setting(0.05, "expected share of real transitions in a batch, 0 to 1")
+    real_ratio_last: float | None = _setting(
+        None, "the same at the last step, linear from the first one on; none: constant"
+    )
     batch_size: int = _setting(256, "transitions of one agent update")
     model: str = _setting("ensemble", "what imagines: ensemble, none, or true (linear-quadratic tasks only)")
     refit_every: int = _setting(250, "real steps from one model fit to the next")
@@ -348,6 +351,8 @@ def checked(settings: TaskSettings) -> TaskSettings:
     for key in ("agent_hidden", "model_hidden"):
         widths = getattr(settings, key)
         _require(len(widths) > 0 and min(widths) >= 1, settings, key, "one or more widths of at least 1")
+    last = settings.real_ratio_last
+    _require(last is None or 0 <= last <= 1, settings, "real_ratio_last", "a number from 0 to 1, or none")
     _require(settings.warmup_steps >= FEWEST_WARMUP, settings, "warmup_steps", f"at least {FEWEST_WARMUP}")
     _require(settings.discount < 1, settings, "discount", "a number below 1")
     _require(

@@ -10,7 +10,8 @@ from toy_parts import ToyAgent, ToyModel, toy_parts, toy_plan
 
 from mbpo.core.loop import WARM_UP, begin, gather, mbpo, one_round
 from mbpo.core.mixing import RealRatio
-from mbpo.core.plan import OnPolicy, Plan
+from mbpo.core.plan import Branches, OnPolicy, Plan
+from mbpo.core.schedule import constant
 
 KEY = jax.random.key(11)
 ROUNDS = 6
@@ -53,6 +54,28 @@ def test_at_ratio_one_the_model_side_changes_nothing():
         assert with_model.imagined_size[-1] > 0
 
 
+def test_early_rounds_are_shorter_and_nothing_else_differs():
+    parts = toy_parts(rate=0.1)
+    plain = toy_plan(0.5)
+    steps, warmup = plain.steps_per_round, plain.warmup_steps
+    assert steps > 2
+    plan = dataclasses.replace(plain, early=(1, 2))
+    state, info = run(parts, plan)
+    used = warmup + np.cumsum([1, 2, *[steps] * (ROUNDS - 2)])
+    np.testing.assert_array_equal(info.clock.env_steps, used)
+    assert [plan.env_steps_after(rounds) for rounds in range(ROUNDS + 1)] == [warmup, *used]
+    assert plan.total_env_steps == used[-1] == state.clock.env_steps
+    assert int(state.real.size) == used[-1] - int(info.cuts.sum())
+    full = dataclasses.replace(plain, early=(steps,))
+    assert_same(run(parts, full)[0], run(parts, plain)[0])
+
+
+def test_early_rounds_that_cannot_be_are_refused():
+    for early in ((0,), (1000,), (1,) * (ROUNDS + 1)):
+        with pytest.raises(ValueError, match="early rounds"):
+            dataclasses.replace(toy_plan(0.5), early=early)
+
+
 def test_the_ratio_changes_the_composition_of_batches_and_nothing_else():
     runs = {ratio: run(toy_parts(), toy_plan(ratio)) for ratio in (0.0, 0.3, 1.0)}
     base_state, base = runs[0.3]
@@ -92,6 +115,41 @@ def test_branches_start_at_real_states_and_stay_finite():
     state, _ = run(toy_parts(), toy_plan(length=1))
     real = {tuple(row) for row in state.real.data.observation}
     assert {tuple(row) for row in state.imagined.data.observation[: state.imagined.size]} <= real
+
+
+def refilled(length, refill, terminal=-1e9):
+    """What 5 branches of up to 6 steps leave after the last round, by branch where rows are as many as fit."""
+    branches = Branches(constant(length), 5, 6, varies=True, refill=jnp.bool_(refill))
+    plan = toy_plan()
+    plan = dataclasses.replace(plan, batches=dataclasses.replace(plan.batches, branches=branches))
+    state, _ = run(dataclasses.replace(toy_parts(), model=ToyModel(terminal=terminal)), plan)
+    real = {tuple(row) for row in state.real.data.observation}
+    return state.imagined, jax.tree.map(lambda leaf: leaf.reshape(5, 6, -1), state.imagined.data), real
+
+
+@pytest.mark.parametrize("length", [1.0, 2.0, 3.0, 4.0, 6.0])
+def test_refilled_branches_begin_anew_after_each_length_and_chain_in_between(length):
+    imagined, rows, real = refilled(length, True)
+    assert imagined.size == 5 * 6
+    for step in range(6):
+        if step % int(length) == 0:
+            assert {tuple(row) for row in rows.observation[:, step]} <= real
+        else:
+            np.testing.assert_array_equal(rows.observation[:, step], rows.next_observation[:, step - 1])
+    starts = rows.observation[:, :: int(length)].reshape(-1, 2)
+    assert len({tuple(row) for row in starts}) > len(starts) / 2
+    assert refilled(length, False)[0].size == 5 * int(length)
+
+
+def test_a_refilled_branch_that_ends_goes_on_from_a_real_state():
+    imagined, rows, real = refilled(3.0, True, -0.1)
+    assert imagined.size == 5 * 6
+    over = rows.terminal[:, :-1, 0]
+    assert over.any()
+    assert not over.all()
+    anew = over | (np.arange(1, 6) % 3 == 0)
+    assert {tuple(row) for row in rows.observation[:, 1:][anew]} <= real
+    np.testing.assert_array_equal(rows.observation[:, 1:][~anew], rows.next_observation[:, :-1][~anew])
 
 
 def test_a_run_resumes_from_any_round_with_the_same_numbers():

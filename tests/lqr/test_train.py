@@ -1,16 +1,18 @@
 """Training end to end, judged against the known optimum and the limit of certainty equivalence."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 from exact_cases import random_system
+from scipy.linalg import solve_discrete_are
 
 from mbpo.errors import InputError
 from mbpo.lqr import catalogue
-from mbpo.lqr.algorithms import ALGORITHMS, prepare, rounds_for
+from mbpo.lqr.algorithms import ALGORITHMS, GROWTH, LEAST, rounds_for
 from mbpo.lqr.limits import asymptotic_excess, regressor_covariance
-from mbpo.lqr.optimum import default_gain, solve
+from mbpo.lqr.optimum import solve
 from mbpo.lqr.system import LinearQuadratic
 from mbpo.lqr.train import Settings, train
 
@@ -151,17 +153,60 @@ def test_branches_have_no_stage_at_a_finite_horizon():
 @pytest.mark.parametrize("name", ALGORITHMS)
 @pytest.mark.parametrize("transitions", [3400, 5000, 20011, 240000])
 def test_rounds_use_exactly_the_transitions(name, transitions):
-    warmup, rounds, steps = rounds_for(SYSTEM, ALGORITHMS[name], transitions)
-    assert warmup + rounds * steps == transitions
-    assert warmup >= steps >= 1
-    assert rounds >= 1
+    sizes = rounds_for(SYSTEM, ALGORITHMS[name], transitions)
+    assert sizes.transitions == transitions
+    assert sizes.rounds >= 1
+    assert all(1 <= each <= sizes.steps for each in sizes.early)
 
 
-def test_exploration_disturbs_like_the_noise():
-    for name in ("laplacian3", "boeing747", "pendulum"):
-        system = catalogue.get(name)
-        S = prepare(system, default_gain(system)).exploration
-        assert np.trace(system.B @ S @ system.B.T) == pytest.approx(np.trace(system.W))
+def test_early_rounds_grow_with_the_transitions_so_far():
+    sizes = rounds_for(SYSTEM, ALGORITHMS["mbpo"], 3000)
+    *growing, rest = sizes.early
+    assert sizes.warmup == LEAST * 3  # two states and an input
+    so_far = sizes.warmup + np.cumsum([0, *growing])
+    assert growing == [math.ceil(GROWTH * each) for each in so_far[:-1]]
+    assert rest < sizes.steps <= math.ceil(GROWTH * so_far[-1])
+    assert rounds_for(SYSTEM, ALGORITHMS["policy-gradient"], 48_000).early == ()
+
+
+def test_what_is_recorded_early_tells_ten_per_cent_from_one(mbpo):
+    found = mbpo.to_json()["needed"]
+    assert mbpo.transitions[0] < 20
+    assert found["10"]["median"] < found["1"]["median"]
+    assert not found["10"]["at_most"]
+
+
+def test_a_learner_whose_every_update_was_rejected_is_counted(mbpo):
+    assert mbpo.stood_still == 0
+    still = mbpo.gains.copy()
+    still[:3] = mbpo.initial_gain
+    still[3, 0] = mbpo.initial_gain  # and moved later
+    assert dataclasses.replace(mbpo, gains=still).to_json()["stood_still"] == 3
+
+
+def test_the_real_ratio_can_change_in_training():
+    run = train(SYSTEM, Settings("mbpo", 1000, seeds=2, real_ratio=1.0, real_ratio_last=0.0))
+    np.testing.assert_allclose(run.realised_ratio.mean(axis=0), 1 - run.transitions / 1000, atol=2 / 4096)
+    assert (run.to_json()["real_ratio"], run.to_json()["real_ratio_last"]) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(("name", "step"), [("plain-gpomdp", 0.05), ("plain-reinforce", 0.02)])
+def test_plain_gradients_descend_with_their_constant_step(name, step):
+    run = train(FAST, Settings(name, 24_000, seeds=4, step=step))
+    assert np.median(run.excess_cost[:, -1]) < 0.5 * np.median(run.excess_cost[:, 0])
+    other = train(FAST, Settings(name, 24_000, seeds=4, step=step / 2))
+    first, half = (each.gains[:, 0] - each.initial_gain for each in (run, other))
+    np.testing.assert_allclose(half, first / 2, rtol=1e-8)  # one update, without any rule
+
+
+def test_exploring_costs_a_step_what_the_optimum_costs(certainty_equivalence):
+    """tr(S M) = J* = tr(P W), and every direction of the inputs costs the same: S M = J* / m I."""
+    plane = train(catalogue.get("boeing747"), Settings("certainty-equivalence", 1000, seeds=1))
+    for run in (certainty_equivalence, plane):
+        system, m = run.system, run.system.action_dim
+        P = solve_discrete_are(system.A, system.B, system.Q, system.R)
+        M, cost = system.R + system.B.T @ P @ system.B, np.trace(P @ system.W)
+        np.testing.assert_allclose(run.exploration @ M, cost / m * np.eye(m), rtol=1e-7, atol=1e-7 * cost)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +228,12 @@ def test_exploration_disturbs_like_the_noise():
         ({"algorithm": "dpg", "improve": "pathwise"}, "use algorithm pathwise"),
         ({"improve": "gpomdp", "real_ratio": 0.5}, "only dpg mixes"),
         ({"algorithm": "dpg", "learn_cost": True}, "no meaning"),
+        ({"real_ratio_last": -0.1}, "real_ratio_last"),
+        ({"algorithm": "dpg", "real_ratio_last": 0.5}, "no meaning"),
+        ({"algorithm": "dpg", "imagined_exploration": 1.0}, "imagines nothing"),
+        ({"imagined_exploration": float("nan")}, "imagined_exploration"),
+        ({"step": 0.1}, "sets its own"),
+        ({"algorithm": "plain-gpomdp", "step": -1.0}, "step"),
     ],
 )
 def test_bad_settings_are_refused(options, words):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mbpo.cli.many_runs import run_rows
+from mbpo.core.intervals import quantile_interval
 from mbpo.errors import InputError
 from mbpo.lqr import exact
 from mbpo.report.figures import excess_figure, spread_figure
@@ -13,7 +14,6 @@ from mbpo.report.measures import finding, median_excess, transitions_to
 from mbpo.report.page import write_report
 from mbpo.report.pictures import excess_on_grid, gains_figure
 from mbpo.runs.folder import write_run
-from mbpo.studies.intervals import quantile_interval
 from mbpo.studies.real_ratio import best_ratio
 from synthetic_runs import synthetic_training
 
@@ -100,9 +100,9 @@ def test_figures_are_saved_as_svg_that_parses(tmp_path, pair):
 
 def test_the_numbers_are_those_of_the_records(tmp_path, pair):
     fast, slow = pair
-    assert transitions_to(fast, 0.01) == 300  # 2 * 1.2 / N <= 0.01
-    assert transitions_to(slow, 0.01) == 50_000
-    assert transitions_to(slow, 0.001) is None
+    assert transitions_to(fast, 0.01).middle == 300  # 2 * 1.2 / N <= 0.01
+    assert transitions_to(slow, 0.01).middle == 50_000
+    assert transitions_to(slow, 0.001).middle is None
     text = " ".join(parse(write_report(tmp_path / "out", pair, "Title")).words)
     sentence = (
         "MBPO came within 1 % of the optimal cost after 300 real transitions (median of 5 seeds); "
@@ -143,7 +143,7 @@ def test_one_seed_and_unstable_seeds(tmp_path, seeds, unstable):
     assert ("one seed" in text) == (seeds == 1)
     assert "nan" not in text.lower().replace("finance", "")
     assert ("ended unstable" in finding(runs)) == (
-        2 * unstable > seeds and transitions_to(runs[0], 0.1) is None
+        2 * unstable > seeds and transitions_to(runs[0], 0.1).middle is None
     )
 
 

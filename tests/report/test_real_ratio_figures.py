@@ -14,10 +14,12 @@ from mbpo.report.studies.gradient_errors import ERRORS
 from mbpo.report.studies.real_ratio import pictures
 from mbpo.studies.real_ratio import COLUMNS
 
-NAMES = [f"real-ratio-{name}" for name in ("excess", "lengths", "gradient", "best")]
+NAMES = [f"real-ratio-{name}" for name in ("excess", "exploration", "lengths", "gradient", "best")]
 RATIOS = ("1", "0", "0.5")  # in no order
 SCHEDULES = ("rising", "falling")
 BLUE = colour("mbpo")
+EQUAL = {"exploration": 1.0, "imagined": 2000}
+OTHERS = (EQUAL | {"imagined": 500}, EQUAL | {"exploration": 4.0})
 
 
 def row(**values):
@@ -27,7 +29,7 @@ def row(**values):
 def training_row(ratio, **about):
     share = {"rising": 0.6, "falling": 0.4}.get(ratio) or float(ratio)
     excess = (0.1 + share) * (1 + about["planted_error"]) / about["transitions"] * 10 / about["updates"]
-    excess /= about["rollout_length"]
+    excess /= about["rollout_length"] * about["exploration"] * about["imagined"] / 2000
     return row(
         **about, part="training", ratio=ratio, model_error=0.05, excess=excess, excess_low=0.5 * excess,
         excess_high=2 * excess, excess_p90=1.5 * excess, unstable=0.0,
@@ -36,9 +38,10 @@ def training_row(ratio, **about):
 
 def gradient_row(ratio, **about):
     share = float(ratio)
+    bias = 0.2 * (1 - share) * about["exploration"] + about["planted_error"]
     return row(
-        **about, part="gradient", ratio=ratio, bias=0.2 * (1 - share) + about["planted_error"], bias_low=0.0,
-        bias_high=0.5, persistent=10 / about["transitions"], noise=0.1 + share, error=1.4,
+        **about, part="gradient", ratio=ratio, bias=bias, bias_low=0.0, bias_high=0.5,
+        persistent=10 / about["transitions"], noise=0.1 + share, error=1.4,
     )  # fmt: skip
 
 
@@ -57,11 +60,15 @@ def result(systems=("here",), amounts=(100, 1000), seeds=8):
         for length, updates in itertools.product((1, 5, 20), (1, 4)):
             knobs = {"rollout_length": length, "updates": updates}
             for planted in (0.0, 0.1, 0.3) if (length, updates) == (5, 4) else (0.0,):
-                about = same | knobs | {"planted_error": planted}
+                about = same | knobs | EQUAL | {"planted_error": planted}
                 rows += [training_row(ratio, **about) for ratio in (*RATIOS, *(() if planted else SCHEDULES))]
                 rows.append(best_row("0.5" if planted else "0", **about))
-        for length, planted in ((1, 0.0), (5, 0.0), (5, 0.1)):
-            about = same | {"rollout_length": length, "planted_error": planted}
+            for other in OTHERS if length == 5 else ():
+                about = same | knobs | other | {"planted_error": 0.0}
+                rows += [training_row(ratio, **about) for ratio in RATIOS] + [best_row("1", **about)]
+        cases = [(1, 0.0, EQUAL), (5, 0.0, EQUAL), (5, 0.1, EQUAL), *[(5, 0.0, other) for other in OTHERS]]
+        for length, planted, way in cases:
+            about = same | way | {"rollout_length": length, "planted_error": planted}
             rows += [gradient_row(ratio, **about) for ratio in RATIOS]
     return {"study": "real-ratio", "systems": list(systems), "seeds": seeds, "rows": rows}
 
@@ -71,7 +78,7 @@ def of(given, **wanted):
 
 
 def usual(given, **wanted):
-    return of(given, rollout_length=5, planted_error=wanted.pop("planted_error", 0.0), **wanted)
+    return of(given, **{"rollout_length": 5, "planted_error": 0.0} | EQUAL | wanted)
 
 
 def along(rows, name):
@@ -106,7 +113,7 @@ def lines(axes, tint, count):
     ]
 
 
-def test_four_figures_that_change_nothing_and_repeat(plain):
+def test_five_figures_that_change_nothing_and_repeat(plain):
     given, found, _ = plain
     assert result() == given
     assert [picture.name for picture in found] == NAMES
@@ -121,15 +128,18 @@ def test_four_figures_that_change_nothing_and_repeat(plain):
     assert (
         "1,000 real transitions (0: 0.005 %, 0.5: 0.03 %, 1: 0.055 %, rising: 0.035 %" in found[0].description
     )
-    assert "1 update a round: length 1 (0: 0.1 %" in found[1].description
-    assert "1,000 real transitions, model kept 10 % wrong, at 0: bias 30 %" in found[2].description
-    assert "1,000 transitions, model error 30 %: 0.5" in found[3].description
+    assert "1× · 500 imagined rows (0: 0.02 %, 0.5: 0.12 %, 1: 0.22 %)" in found[1].description
+    assert "0.5: 0.0075 %, 1: 0.014 %)." in found[1].description  # 4× · 2,000
+    assert "after 1,000 real transitions" in found[1].caption
+    assert "1 update a round: length 1 (0: 0.1 %" in found[2].description
+    assert "1,000 real transitions, model kept 10 % wrong, at 0: bias 30 %" in found[3].description
+    assert "1,000 transitions, model error 30 %: 0.5" in found[4].description
 
 
 def test_the_pictures_are_svg_in_colours_that_the_page_can_change(plain):
     _, found, _ = plain
     for picture, expected in zip(
-        found, ("falling", "4 updates a round", "fitted model", "kept wrong"), strict=True
+        found, ("falling", "4× · 2,000", "4 updates a round", "fitted model", "kept wrong"), strict=True
     ):
         assert expected in "".join(ElementTree.fromstring(picture.svg).itertext())
         assert set(re.findall(r"#[0-9a-f]{6}\b", picture.svg)) <= set(palette.variables())
@@ -155,9 +165,27 @@ def test_excess_cost_is_that_of_the_rows(plain):
         assert any(all(np.isclose(band, point).all(axis=1).any() for point in edge) for band in bands)
 
 
+def test_other_ways_to_imagine_have_lines_at_all_of_the_data(plain):
+    given, _, drawn = plain
+    (axes,) = drawn[1].axes
+    ways = zip((OTHERS[0], EQUAL, OTHERS[1]), ("dyna", "mbpo", "off-pac"), strict=True)
+    for way, name in ways:
+        (line,) = lines(axes, colour(name), 3)
+        rows = usual(given, part="training", updates=4, transitions=1000, **way)
+        np.testing.assert_array_equal(line, along(rows, "excess"))
+
+
+def test_one_way_to_imagine_needs_no_figure_of_its_own():
+    given = result()
+    given["rows"] = of(given, **EQUAL)
+    assert [picture.name for picture in pictures(given)] == [
+        name for name in NAMES if "exploration" not in name
+    ]
+
+
 def test_lengths_and_updates_have_lines_and_panels_at_all_of_the_data(plain):
     given, _, drawn = plain
-    for axes, updates in zip(drawn[1].axes, (1, 4), strict=True):
+    for axes, updates in zip(drawn[2].axes, (1, 4), strict=True):
         for length, tint in ((1, colour("dyna")), (5, BLUE), (20, colour("off-pac"))):
             rows = of(
                 given,
@@ -166,6 +194,7 @@ def test_lengths_and_updates_have_lines_and_panels_at_all_of_the_data(plain):
                 updates=updates,
                 transitions=1000,
                 planted_error=0.0,
+                **EQUAL,
             )
             (line,) = lines(axes, tint, 3)
             np.testing.assert_array_equal(line, along(rows, "excess"))
@@ -174,7 +203,7 @@ def test_lengths_and_updates_have_lines_and_panels_at_all_of_the_data(plain):
 def test_gradient_errors_are_those_of_the_usual_length(plain):
     given, _, drawn = plain
     cases = ((100, 0.0), (1000, 0.0), (1000, 0.1))
-    for axes, (amount, planted) in zip(drawn[2].axes, cases, strict=True):
+    for axes, (amount, planted) in zip(drawn[3].axes, cases, strict=True):
         rows = usual(given, part="gradient", transitions=amount, planted_error=planted)
         for name in ("bias", "persistent", "noise"):
             (line,) = lines(axes, ERRORS[name][0], 3)
@@ -183,10 +212,10 @@ def test_gradient_errors_are_those_of_the_usual_length(plain):
 
 def test_the_best_ratio_is_hollow_where_the_model_is_kept_wrong(plain):
     given, _, drawn = plain
-    (axes,) = drawn[3].axes
+    (axes,) = drawn[4].axes
     marks = [each for each in axes.get_lines() if each.get_marker() == "o" and len(each.get_xdata()) == 1]
     rows = sorted(
-        (each for each in of(given, part="best", rollout_length=5, updates=4, transitions=1000)),
+        of(given, part="best", rollout_length=5, updates=4, transitions=1000, **EQUAL),
         key=lambda each: each["model_error"],
     )
     places = np.concatenate([each.get_xydata() for each in marks])
@@ -205,7 +234,7 @@ def test_several_systems_with_one_seed_and_one_amount_of_data():
     ]
     assert found[-1].title.endswith(": c & <d>")
     assert "over 1 seed," in found[0].caption
-    assert len(drawn[2].axes) == 2  # the least of the data are the most
+    assert len(drawn[3].axes) == 2  # the least of the data are the most
     assert pictures({"study": "real-ratio", "systems": ["none"], "rows": []}) == []
 
 
@@ -230,11 +259,11 @@ def test_what_is_not_finite_is_left_out_and_said():
     ]
     assert crosses[0] == 0.5
     assert crosses[1] > 1.1
-    for picture in found[:2]:
-        assert "Crosses: no finite median, as most gains do not stabilise (2)" in picture.caption
+    for picture, lost in ((found[0], 2), (found[1], 1), (found[2], 2)):
+        assert f"Crosses: no finite median, as most gains do not stabilise ({lost})" in picture.caption
     assert "0.5: not finite" in found[0].description
-    assert "Left out: 1 undefined values" in found[2].caption
-    assert "Left out: 1 settings" in found[3].caption
+    assert "Left out: 1 undefined values" in found[3].caption
+    assert "Left out: 1 settings" in found[4].caption
 
 
 def test_nothing_finite_at_all_leaves_no_best_ratio():
@@ -243,5 +272,5 @@ def test_nothing_finite_at_all_leaves_no_best_ratio():
         each |= {name: None for name in COLUMNS if name.startswith(("excess", "bias", "model"))}
         each |= {"persistent": None, "noise": None, "error": None}
     found = pictures(given)
-    assert [picture.name for picture in found] == NAMES[:3]
+    assert [picture.name for picture in found] == NAMES[:4]
     assert all(ElementTree.fromstring(picture.svg) is not None for picture in found)

@@ -16,6 +16,7 @@ from mbpo.studies.rollout_length import COLUMNS
 NAMES = [f"rollout-length-{name}" for name in ("excess", "gradient", "theorem")]
 LENGTHS = (1, 5, 40)
 OWN = 0.95
+CASES = [(0.0, "rows"), (0.0, "branches"), (0.1, "rows"), (0.1, "branches")]
 
 
 def row(**values):
@@ -24,7 +25,7 @@ def row(**values):
 
 def length_row(k, **about):
     scale = 0.1 * (1 + about["radius"]) * (1 + about["planted_error"]) * 100 / about["transitions"]
-    excess = scale / k
+    excess = scale / k * (1 if about["equal"] == "rows" else 2)
     return row(
         **about, part="length", rollout_length=k, model_error=0.05, excess=excess, excess_low=0.5 * excess,
         excess_high=2 * excess, unstable=0.0, bias=0.0 if k == 5 else 0.02 * k, bias_low=0.0, bias_high=0.03 * k + 0.1,
@@ -45,10 +46,10 @@ def result(systems=("here",), amounts=(100, 1000), seeds=8):
     for system in systems:
         for radius in (0.5, OWN):
             for amount in amounts:
-                for planted in (0.0, 0.1):
+                for planted, equal in CASES:
                     about = {
                         "system": system, "radius": radius, "own_radius": radius == OWN, "transitions": amount,
-                        "planted_error": planted, "seeds": seeds,
+                        "planted_error": planted, "equal": equal, "seeds": seeds,
                     }  # fmt: skip
                     rows += [length_row(k, **about) for k in LENGTHS] + [best_row(**about)]
     return {"study": "rollout-length", "systems": list(systems), "seeds": seeds, "rows": rows}
@@ -102,7 +103,13 @@ def test_three_figures_that_change_nothing_and_repeat(plain):
         assert "8 seeds" in picture.caption
         assert "Left out" not in picture.caption
         assert "Crosses" not in picture.caption
-    assert "model kept 10 % wrong, radius 0.5 (1: 1.7 %, 5: 0.33 %, 40: 0.041 %)" in found[0].description
+    for words in (
+        "model kept 10 % wrong, equally many rows, radius 0.5 (1: 1.7 %, 5: 0.33 %, 40: 0.041 %)",
+        "model kept 10 % wrong, equally many branches, radius 0.5 (1: 3.3 %, 5: 0.66 %, 40: 0.083 %)",
+    ):
+        assert words in found[0].description
+    assert "Equally many rows." in found[1].caption
+    assert found[2].caption.startswith("With equally many rows.")
     assert (
         "1,000 real transitions, fitted model, at 40: bias 80 %, persistent 70 %, noise 5 %"
         in found[1].description
@@ -120,9 +127,11 @@ def test_the_pictures_are_svg_in_colours_that_the_page_can_change(plain):
 
 def test_excess_cost_is_that_of_the_rows_at_all_of_the_data(plain):
     given, _, drawn = plain
-    for axes, planted, dash in zip(drawn[0].axes, (0.0, 0.1), ("-", "--"), strict=True):
+    for axes, (planted, equal), dash in zip(drawn[0].axes, CASES, ("-", "-", "--", "--"), strict=True):
         for radius, (tint, _) in ((0.5, rollout_length.OTHERS[0]), (OWN, rollout_length.OWN)):
-            rows = of(given, part="length", radius=radius, planted_error=planted, transitions=1000)
+            rows = of(
+                given, part="length", radius=radius, planted_error=planted, equal=equal, transitions=1000
+            )
             (line,) = lines(axes, tint)
             np.testing.assert_allclose(line[:, 0], LENGTHS, rtol=0.05)  # set apart a little
             np.testing.assert_array_equal(line[:, 1], [each["excess"] for each in rows])
@@ -136,7 +145,8 @@ def test_gradient_errors_are_those_of_the_own_radius(plain):
     given, _, drawn = plain
     cases = ((100, 0.0), (1000, 0.0), (1000, 0.1))
     for axes, (amount, planted) in zip(drawn[1].axes, cases, strict=True):
-        rows = of(given, part="length", own_radius=True, planted_error=planted, transitions=amount)
+        about = {"planted_error": planted, "equal": "rows", "transitions": amount}
+        rows = of(given, part="length", own_radius=True, **about)
         for name in ("bias", "persistent", "noise"):
             (line,) = lines(axes, ERRORS[name][0])
             np.testing.assert_array_equal(line, [(each["rollout_length"], each[name]) for each in rows])
@@ -175,7 +185,8 @@ def test_several_systems_with_one_seed_and_one_amount_of_data():
 
 def test_what_is_not_finite_is_left_out_and_said():
     given = result()
-    (lost,) = of(given, part="length", own_radius=True, planted_error=0.0, transitions=1000, rollout_length=5)
+    usual = of(given, part="length", own_radius=True, planted_error=0.0, equal="rows", transitions=1000)
+    (lost,) = (each for each in usual if each["rollout_length"] == 5)
     lost |= {
         "excess": None,
         "excess_high": None,
@@ -221,7 +232,8 @@ def test_nothing_finite_at_all_still_draws():
 
 
 def test_the_axis_holds_medians_but_not_every_interval():
-    rows = [length_row(1, radius=0.5, planted_error=0.0, transitions=100, seeds=8) for _ in range(2)]
+    about = {"radius": 0.5, "planted_error": 0.0, "equal": "rows", "transitions": 100, "seeds": 8}
+    rows = [length_row(1, **about) for _ in range(2)]
     rows[0] |= {"excess": 0.1, "excess_low": 1e-9, "excess_high": 1e9}
     rows[1] |= {"excess": 0.3, "excess_low": 0.05, "excess_high": None}
     low, high = excess_limits(rows)
@@ -234,7 +246,8 @@ def test_the_axis_holds_medians_but_not_every_interval():
 
 def test_an_excess_of_zero_lies_on_the_edge_and_is_told():
     given = result()
-    of(given, part="length", own_radius=True, planted_error=0.0, transitions=1000)[2]["excess"] = 0.0
+    usual = of(given, part="length", own_radius=True, planted_error=0.0, equal="rows", transitions=1000)
+    usual[2]["excess"] = 0.0
     found, drawn = draw(given)
     assert "zero to rounding (1)" in found[0].caption
     (line,) = lines(drawn[0].axes[0], rollout_length.OWN[0])

@@ -8,7 +8,7 @@ from exact_cases import random_system
 from mbpo.core.schedule import Linear
 from mbpo.lqr import exact
 from mbpo.lqr.algorithms import prepare
-from mbpo.lqr.optimum import default_gain, solve
+from mbpo.lqr.optimum import solve
 from mbpo.studies import sweep
 from mbpo.studies.gradient_error import estimates, measuring_gain, summary
 from mbpo.studies.sweep import Effort, Knobs
@@ -45,19 +45,21 @@ def test_the_interval_of_the_bias_covers_it():
 
 
 def test_estimates_tend_to_the_exact_gradient_and_a_planted_error_shows_as_bias():
-    optimum, first = solve(SYSTEM), default_gain(SYSTEM)
-    gain = measuring_gain(SYSTEM, first, optimum.gain)
-    assert bool(exact.is_stabilising(SYSTEM, gain))
-    truth = np.asarray(exact.natural_gradient(SYSTEM, gain)) / 2
-    shared = sweep.base(
-        SYSTEM, prepare(SYSTEM, first), Effort(500, 1, 3500, 1, batch=4096, branches=500, longest=4)
-    )
+    optimum = solve(SYSTEM)
+    setup = prepare(SYSTEM, optimum)
+    gain = measuring_gain(setup, optimum)
+    assert bool(exact.is_stabilising(setup.system, gain))
+    assert bool(exact.is_stabilising(SYSTEM, setup.coordinates.outward(gain)))
+    truth = np.asarray(exact.natural_gradient(setup.system, gain)) / 2
+    shared = sweep.base(setup, Effort(500, 1, 3500, 1, batch=4096, branches=500, longest=4))
     seeds, zero = 16, np.zeros(48)
     ratios = np.repeat([1.0, 0.0, 0.0], seeds)
     errors = np.repeat([0.0, 0.0, 0.3], seeds)[:, None, None] * np.array([[1.0, 0, 0], [0, 0, 0]])
-    knobs = Knobs(Linear(ratios, ratios, zero, zero), np.full(48, 4.0), errors)
+    knobs = Knobs(
+        Linear(ratios, ratios, zero, zero), np.full(48, 4.0), np.ones(48), np.ones(48, bool), errors
+    )
     keys = jax.random.split(jax.random.key(0), 48)
-    found = estimates(SYSTEM, shared, knobs, np.full(48, 4000), gain, keys).reshape(3, seeds, -1, *gain.shape)
+    found = estimates(shared, knobs, np.full(48, 4000), gain, keys).reshape(3, seeds, -1, *gain.shape)
     real, imagined, wrong = (summary(each, truth, 0) for each in found)
     assert real.total < 0.5
     assert imagined.total < 0.5

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from exact_cases import random_system
@@ -25,11 +27,13 @@ RATIOS = np.array(study.RATIOS)
 
 
 def excess_of(knobs, transitions):
-    """10/N times 1 + |ratio - 0.25| + planted error, and 1 to 2 times that by seed, [runs, rounds]."""
+    """10/N times 1 + |ratio - 0.25| + planted error, and 1 to 2 times that by seed; a quarter as much where the model
+    is explored more widely, and double where rows are fewer, [runs, rounds]."""
     middle = (np.asarray(knobs.ratio.first) + np.asarray(knobs.ratio.last)) / 2
     wrong = np.linalg.norm(knobs.error, axis=(1, 2))
     by_seed = 1 + np.tile(np.arange(SEEDS) / SEEDS, len(middle) // SEEDS)
-    return ((1 + abs(middle - 0.25) + wrong) * by_seed)[:, None] * 10 / transitions
+    way = np.where(knobs.width > 1, 0.25, 1.0) * np.where(knobs.equal_rows, 1.0, 2.0)
+    return ((1 + abs(middle - 0.25) + wrong) * by_seed * way)[:, None] * 10 / transitions
 
 
 def made_up(knobs, effort=EFFORT, system=SCALAR):
@@ -63,22 +67,43 @@ def test_planted_errors_have_their_size_and_one_direction_for_each_seed():
 
 
 def test_knobs_follow_the_arms():
-    every = [Arm(0.05, 1), Arm("rising", 5), Arm("falling", 20), Arm(1.0, 5, 0.3)]
+    every = [
+        Arm(0.05, 1),
+        Arm("rising", 5, exploration=4.0),
+        Arm("falling", 20, equal_rows=False),
+        Arm(1.0, 5, 0.3),
+    ]
     knobs = study.knobs_of(SCALAR, every, 3000, 2, 0)
     np.testing.assert_array_equal(knobs.ratio.first, [0.05, 0.05, 0, 0, 1, 1, 1, 1])
     np.testing.assert_array_equal(knobs.ratio.last, [0.05, 0.05, 1, 1, 0, 0, 1, 1])
     np.testing.assert_array_equal(knobs.ratio.start, np.zeros(8))
     np.testing.assert_array_equal(knobs.ratio.end, np.full(8, 3000.0))
     np.testing.assert_array_equal(knobs.length, [1, 1, 5, 5, 20, 20, 5, 5])
+    np.testing.assert_array_equal(knobs.width, [1, 1, 4, 4, 1, 1, 1, 1])
+    np.testing.assert_array_equal(knobs.equal_rows, [True] * 4 + [False] * 2 + [True] * 2)
     assert [arm.ends for arm in every] == [(0.05, 0.05), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)]
+    assert [arm.imagined(EFFORT) for arm in every] == [2000, 2000, 2000, 2000]
+    assert [Arm(0.5, length, equal_rows=False).imagined(EFFORT) for length in study.LENGTHS] == [
+        100,
+        500,
+        2000,
+    ]
 
 
 def test_every_arm_is_there_once():
     for updates in study.UPDATES:
         every = study.arms(updates)
         assert len(set(every)) == len(every)
-        fitted = [(arm.ratio, arm.length) for arm in every if not arm.planted]
-        assert len(fitted) == len(study.LENGTHS) * (len(study.RATIOS) + len(study.SCHEDULES))
+        usual = [
+            arm for arm in every if not arm.planted and arm.equal_rows and arm.exploration == study.EQUAL
+        ]
+        assert len(usual) == len(study.LENGTHS) * (len(study.RATIOS) + len(study.SCHEDULES))
+        wider = [arm for arm in every if arm.exploration != study.EQUAL]
+        fewer = [arm for arm in every if not arm.equal_rows]
+        for same in (wider, fewer):
+            assert [arm.ratio for arm in same] == list(study.RATIOS)
+            assert {(arm.length, arm.planted) for arm in same} == {(study.USUAL_LENGTH, 0.0)}
+        assert all(arm.equal_rows for arm in wider)
         wrong = {arm.planted for arm in every if arm.planted}
         assert wrong == (set(study.PLANTED) if updates == study.USUAL_UPDATES else set())
 
@@ -138,6 +163,7 @@ def test_rows_of_training_are_the_outcome():
                 arm.length,
                 arm.planted,
             )
+            assert (row["exploration"], row["imagined"]) == (arm.exploration, arm.imagined(EFFORT))
             assert (row["part"], row["system"], row["updates"], row["seeds"]) == (
                 "training",
                 "scalar",
@@ -173,10 +199,10 @@ def test_the_best_rows_are_the_best_of_the_training_rows():
     outcome = outcome_for(every)
     trained = study.training_rows("scalar", every, 4, EFFORT, SEEDS, outcome)
     rows = study.best_rows("scalar", every, 4, EFFORT, SEEDS, outcome, 0)
-    settings = {(arm.length, arm.planted) for arm in every}
+    settings = {(arm.length, arm.planted, arm.exploration, arm.equal_rows) for arm in every}
     assert len(rows) == 3 * len(settings)
     assert all(list(row) == list(study.COLUMNS) for row in rows)
-    names = ("rollout_length", "planted_error", "transitions")
+    names = ("rollout_length", "planted_error", "exploration", "imagined", "transitions")
     for row in rows:
         alike = [
             each
@@ -206,23 +232,51 @@ def test_what_the_study_cannot_handle():
 
 @pytest.fixture
 def nothing_is_run(monkeypatch):
-    """In the place of every sweep a made-up outcome, and of every gradient the truth with known errors."""
+    """In the place of every sweep a made-up outcome, and of every gradient the truth with known errors; the knobs and
+    keys that each was asked for."""
+    asked = []
 
-    def swept(system, shared, knobs, keys, cost, progress):
+    def swept(setup, shared, knobs, keys, cost, progress):
+        asked.append((knobs, keys))
         for _ in range(sweep.chunks(len(keys))):
             progress("")
-        return made_up(knobs, shared, system)
+        return made_up(knobs, shared, setup.system)
 
-    def estimated(system, shared, knobs, counts, gain, keys):
+    def estimated(shared, knobs, counts, gain, keys):
+        asked.append((knobs, keys))
         spread = np.array([0.1, -0.1, 0.3, -0.3])
         return np.broadcast_to((1.5 + spread)[None, :, None, None] * -2.0, (len(counts), 4, *gain.shape))
 
-    monkeypatch.setattr(sweep, "base", lambda system, setup, effort: effort)
+    monkeypatch.setattr(sweep, "base", lambda setup, effort: effort)
     monkeypatch.setattr(sweep, "sweep", swept)
     monkeypatch.setattr(study, "estimates", estimated)
-    monkeypatch.setattr(study, "prepare", lambda system, gain: None)
-    monkeypatch.setattr(study, "measuring_gain", lambda system, first, optimal: first)
+    monkeypatch.setattr(study, "prepare", lambda system, optimum: SimpleNamespace(system=system))
+    monkeypatch.setattr(study, "measuring_gain", lambda setup, optimum: optimum.gain)
     monkeypatch.setattr(study.exact, "natural_gradient", lambda system, gain: np.full((1, 1), -4.0))
+    return asked
+
+
+def test_arms_that_are_compared_differ_in_the_ratio_alone(nothing_is_run):
+    """Trained or measured, and whatever other knobs there may be: the first arm of its kind has the same ones."""
+    study.run([SCALAR], Request(seeds=SEEDS), lambda _: None)
+    every = [*map(study.arms, study.UPDATES), study.MEASURED * len(study.AMOUNTS)]
+    for arms, (knobs, keys) in zip(every, nothing_is_run, strict=True):
+        others = [
+            knobs.ratio.start,
+            knobs.ratio.end,
+            *knobs._replace(ratio=None)[1:],
+            jax.random.key_data(keys),
+        ]
+        by_arm = [np.asarray(each).reshape(len(arms), SEEDS, -1) for each in others]
+        ends = np.stack([knobs.ratio.first, knobs.ratio.last]).reshape(2, len(arms), SEEDS)
+        kinds = [study._beside(arm) for arm in arms]
+        for number, (arm, kind) in enumerate(zip(arms, kinds, strict=True)):
+            for each in by_arm:
+                np.testing.assert_array_equal(each[number], each[kinds.index(kind)])
+            np.testing.assert_array_equal(ends[:, number], np.tile(np.array(arm.ends)[:, None], SEEDS))
+        for kind in set(kinds):
+            alike = [arm.ratio for arm in arms[: len(set(arms))] if study._beside(arm) == kind]
+            assert alike in ([*study.RATIOS], [*study.RATIOS, *study.SCHEDULES])
 
 
 def test_a_study_of_made_up_sweeps(nothing_is_run):
@@ -239,15 +293,22 @@ def test_a_study_of_made_up_sweeps(nothing_is_run):
         assert row["persistent"] == pytest.approx(0.0, abs=1e-12)
         assert row["noise"] == pytest.approx(math.sqrt(0.2 / 3))
         assert row["error"] == pytest.approx(math.sqrt(0.25 + 0.05))
-    assert len(result.findings) == 6
+    assert len(result.findings) == 8
     assert study.run(systems, request, lambda _: None) == result
 
 
 def test_findings_of_a_made_up_study(nothing_is_run):
-    best, planted, gradient = study.run([SCALAR], Request(seeds=SEEDS), lambda _: None).findings
+    best, ways, planted, gradient = study.run([SCALAR], Request(seeds=SEEDS), lambda _: None).findings
     assert best.startswith(
-        "scalar, 3,000 real transitions, 6 seeds: the least median excess cost is 0.47 % (95 %: "
+        "scalar, 3,000 real transitions, 6 seeds, equal exploration: the least median excess cost is 0.47 % (95 %: "
     )
+    fewer, wider = ways.split(". ")
+    assert fewer.startswith("Imagining 500 rows instead of 2,000, the least median is 0.94 % (95 %: ")
+    assert wider.startswith(
+        "Exploring 4 times as widely inside the model, the least median is 0.12 % (95 %: "
+    )
+    for each in (fewer, wider.removesuffix(".")):
+        assert each.endswith(", at a ratio of 0.25 (0.25 to 0.25)")
     assert (
         "at a ratio of 0.25 (the best ratio lies between 0.25 and 0.25 in 95 % of bootstrap samples)" in best
     )
@@ -272,13 +333,108 @@ def test_findings_where_every_median_is_infinite(nothing_is_run):
     rows = study.run([SCALAR], Request(seeds=SEEDS), lambda _: None).rows
     names = ("excess", "excess_low", "excess_high", "excess_p90")
     lost = [row | dict.fromkeys(names) if row["part"] != "gradient" else row for row in rows]
-    best, planted, _ = findings("scalar", lost, study.USUAL_LENGTH, study.USUAL_UPDATES)
+    best, planted, _ = findings(lost, study.USUAL_LENGTH, study.USUAL_UPDATES)
     assert best == (
-        "scalar, 3,000 real transitions, 6 seeds: the median excess cost is infinite at every ratio, as most gains do "
-        "not stabilise."
+        "scalar, 3,000 real transitions, 6 seeds, equal exploration: the median excess cost is infinite at every "
+        "ratio, as most gains do not stabilise."
     )
     assert "3 %: none, as every median is infinite; 10 %: none" in planted
     some = [row if row["ratio"] != "1" else row | dict.fromkeys(names) for row in rows]
     some = [row if row["part"] == "training" else old for row, old in zip(some, rows, strict=True)]
-    best, *_ = findings("scalar", some, study.USUAL_LENGTH, study.USUAL_UPDATES)
+    best, *_ = findings(some, study.USUAL_LENGTH, study.USUAL_UPDATES)
     assert best.endswith("real data alone no finite excess (most gains do not stabilise).")
+
+
+def around(part, middle, spread=0.2, **about):
+    """A row with a median and an interval that many times `spread` to either side; None: nothing finite."""
+    values = dict.fromkeys(("excess", "excess_low", "excess_high"))
+    if middle is not None:
+        values |= {
+            "excess": middle,
+            "excess_low": middle * (1 - spread),
+            "excess_high": middle * (1 + spread),
+        }
+    usual = {"rollout_length": 5, "updates": 4, "transitions": 3000, "seeds": 8, "planted_error": 0.0,
+             "exploration": 1.0, "imagined": 2000}  # fmt: skip
+    return dict.fromkeys(study.COLUMNS) | usual | {"part": part} | values | about
+
+
+def rows_of(system, best, ends, fewer, wider, errors, planted):
+    """Rows of one system at the usual length and updates and at all of the data.
+
+    best, fewer, wider: least median, its ratio and the range of the best ratio; ends: medians at ratios 0 and 1;
+    errors: bias, persistent and noise at both; planted: the best ratio by the size of the error.
+    """
+    rows = []
+    ways = [(best, {}), (fewer, {"imagined": 500}), (wider, {"exploration": 4.0})]
+    for (middle, ratio, low, high), way in ways:
+        rows.append(around("best", middle, ratio=ratio, best_low=low, best_high=high, **way))
+    rows += [around("training", each, ratio=ratio) for ratio, each in zip("01", ends, strict=True)]
+    parts = ("bias", "persistent", "noise")
+    for ratio, each in zip("01", errors, strict=True):
+        named = dict(zip(parts, each, strict=True))
+        rows.append(around("gradient", None, ratio=ratio, **named) | {"updates": None})
+    for size, ratio in planted.items():
+        rows.append(around("best", None if ratio is None else 0.1, ratio=ratio or "0", planted_error=size))
+    return [row | {"system": system} for row in rows]
+
+
+def five_systems():
+    """Mixtures are best on a (surely) and b, real data on c, imagined data on d, and nothing is finite on e."""
+    mixed, even = (0.01, "0.25", 0.05, 0.5), (0.02, "0.5", 0.0, 0.75)
+    real, imagined = (0.04, "1", 0.75, 1.0), (0.01, "0", 0.0, 0.0)
+    lost = (None, "0", 0.0, 0.0)
+    a = rows_of("a", mixed, (0.04, 0.02), mixed, (0.005, "0.25", 0.0, 0.5), [(0.1, 0.3, 0.1), (0.05, 0.2, 0.2)],
+                {0.03: "0.75", 0.3: "1"})  # fmt: skip
+    b = rows_of("b", even, (0.02, 0.025), even, (0.005, "0", 0.0, 0.25), [(0.2, 0.3, 0.1), (0.3, 0.2, 0.4)],
+                {0.03: "0", 0.3: "1"})  # fmt: skip
+    c = rows_of("c", real, (None, 0.04), real, (0.08, "0.5", 0.25, 1.0), [(0.3, 0.5, 0.1), (0.05, 0.2, 0.2)],
+                {0.03: "1", 0.3: "0.75"})  # fmt: skip
+    d = rows_of("d", imagined, (0.01, 0.03), (0.02, "0", 0.0, 0.0), lost, [(0.4, 0.7, 0.1), (0.05, 0.2, 0.4)],
+                {0.03: "0.5", 0.3: "1"})  # fmt: skip
+    e = rows_of(
+        "e", lost, (None, None), lost, lost, [(9.0, 9.0, 9.0), (0.1, 0.1, 0.1)], {0.03: None, 0.3: "1"}
+    )
+    return [*a, *b, *c, *d, *e]
+
+
+def test_findings_about_many_systems_count_them():
+    """Intervals are a fifth to either side, so that medians lie apart where one is twice the other, and not 0.02 and
+    0.025."""
+    rows = five_systems()
+    other = [row | {"excess": 7.0, "ratio": "0.05"} for row in rows]
+    other = [row | {"rollout_length": 20} for row in other] + [row | {"transitions": 400} for row in other]
+    ends, fewer, wider, why, planted = findings([*other, *rows], 5, 4)
+    assert ends == (
+        "5 systems, 3,000 real transitions, 8 seeds each (on e every median is infinite), equal exploration: a mixture "
+        "has the least median excess cost on 2 of 4 (a, b), and in 95 % of bootstrap samples on 1 of 4 (a). Between the two ends, "
+        "real data alone end below imagined data alone on 2 of 4 (a, c) and above on 1 of 4 (d), counting those whose 95 % intervals "
+        "do not meet."
+    )
+    assert fewer == (
+        "Imagining 500 rows instead of 2,000 divides the least median excess cost by 0.5 to 1 (median 1): beyond both "
+        "intervals it is lower on 0 of 4 and higher on 1 of 4 (d); the best ratio is then 0.25 or less on 2 of 4 "
+        "(a, d)."
+    )
+    assert wider == (
+        "Exploring 4 times as widely inside the model divides the least median excess cost by 0.5 to 4 (median 2): "
+        "beyond both intervals it is lower on 2 of 3 (not on c) and higher on 1 of 3 (c); the best ratio is then 0.25 "
+        "or less on 2 of 3 (not on c)."
+    )
+    assert why == (
+        "Why: at one gain and equal exploration, the parts of a batch's gradient error with imagined data alone "
+        "against real data alone, medians over systems: bias 25 % against 5 %, larger with imagined data on 3 of 4 "
+        "(not on b); persistent 40 % against 20 %, larger with imagined data on 4 of 4; noise 10 % against 30 %, "
+        "larger with imagined data on 0 of 4."
+    )
+    assert planted == (
+        "With a model whose [A B] stays wrong however much data it sees, the best ratio is 0.75 or 1, by the size of "
+        "the error: 3 %: on 2 of 4 (a, c); 30 %: on 5 of 5."
+    )
+
+
+def test_findings_about_many_systems_where_nothing_is_finite():
+    lost = [row | dict.fromkeys(("excess", "excess_low", "excess_high")) for row in five_systems()]
+    assert findings(lost, 5, 4) == [
+        "5 systems, 3,000 real transitions, 8 seeds each: the median excess cost is infinite at every ratio."
+    ]

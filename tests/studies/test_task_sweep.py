@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy.stats import trim_mean
 
+from mbpo.core.intervals import interquartile_mean_interval
 from mbpo.errors import InputError
 from mbpo.presets import override, preset
 from mbpo.report.studies import pictures_of
 from mbpo.runs.metrics import read_metrics
 from mbpo.studies import task_sweep
-from mbpo.studies.intervals import interquartile_mean_interval
 from mbpo.studies.result import Request, to_csv
 from mbpo.studies.task_sweep import SWEEPS, Arm, holdout, planned, run_task, shortened, steps_task, summary
 from mbpo.studies.task_sweep_text import number

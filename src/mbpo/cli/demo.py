@@ -85,7 +85,10 @@ def _print_result(args: argparse.Namespace, records: list[RunRecord], page: Path
         )
         return
     out = console()
-    out.print("data: real transitions; to 10 %, 1 %: until the median excess cost was there", style="dim")
+    out.print(
+        "data: real transitions; to 10 %, 1 %: until the excess cost of a seed stays there, median over seeds",
+        style="dim",
+    )
     for name, sentence in findings.items():
         print_runs(out, name, by_system[name])
         out.print(sentence + "\n", markup=False)

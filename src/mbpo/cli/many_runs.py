@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mbpo.lqr.needed import Needed
     from mbpo.lqr.system import LinearQuadratic
     from mbpo.lqr.train import Settings
     from mbpo.runs.record import RunRecord
@@ -88,14 +89,19 @@ def run_rows(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
             "algorithm": record.algorithm,
             "improve": record.result["improve"],
             "transitions": int(record.transitions[-1]),
-            "to_10_percent": transitions_to(record, 0.1),
-            "to_1_percent": transitions_to(record, 0.01),
+            **_counts("to_10_percent", transitions_to(record, 0.1)),
+            **_counts("to_1_percent", transitions_to(record, 0.01)),
             "excess_cost": float(median_excess(record)[-1]),
             "limit": record.limit,
             "unstable": record.unstable,
         }
         for record in records
     ]
+
+
+def _counts(name: str, found: Needed) -> dict[str, int | bool | None]:
+    ends = {name: found.middle, f"{name}_low": found.low, f"{name}_high": found.high}
+    return ends | {f"{name}_at_most": found.at_most}
 
 
 def print_runs(out: Console, title: str, records: Sequence[RunRecord]) -> None:
@@ -116,8 +122,7 @@ def print_runs(out: Console, title: str, records: Sequence[RunRecord]) -> None:
         table.add_row(
             label(record.name),
             f"{row['transitions']:,}",
-            _count(row["to_10_percent"]),
-            _count(row["to_1_percent"]),
+            *(_count(row, f"to_{level}_percent") for level in (10, 1)),
             excess_words(row["excess_cost"]),
             excess_words(row["limit"]),
             str(row["unstable"]),
@@ -125,5 +130,7 @@ def print_runs(out: Console, title: str, records: Sequence[RunRecord]) -> None:
     out.print(table)
 
 
-def _count(transitions: int | None) -> str:
-    return "never" if transitions is None else f"{transitions:,}"
+def _count(row: dict[str, Any], name: str) -> str:
+    if row[name] is None:
+        return "never"
+    return f"{'≤ ' if row[f'{name}_at_most'] else ''}{row[name]:,}"

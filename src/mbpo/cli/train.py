@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from mbpo.runs.task_request import TaskRequest
 
 LINEAR_QUADRATIC = "mbpo/LinearQuadratic-v0"
-ONLY_SYSTEMS = ("algorithm", "transitions", "seeds", "real_ratio", "rollout_length", "improve", "learn_cost")
+ONLY_SYSTEMS = (
+    "algorithm", "transitions", "seeds", "real_ratio", "real_ratio_last", "rollout_length", "imagined_exploration",
+    "improve", "step", "learn_cost",
+)  # fmt: skip
 INSTEAD = {
     "transitions": "--steps",
     "seeds": "--seed, one run each",
     "real_ratio": "--set real_ratio=SHARE",
+    "real_ratio_last": "--set real_ratio_last=SHARE",
     "rollout_length": "--set length_first=K and length_last=K",
 }  # what says the same of a task
 ONLY_TASKS = ("preset", "steps", "set", "env_option", "variant", "termination")
@@ -44,13 +48,29 @@ def add_train(verbs: Verbs) -> None:
     systems = parser.add_argument_group("a linear-quadratic system, linear policies, many seeds at once")
     systems.add_argument(
         "--algorithm",
-        help="mbpo (default), mbpo-simple, dyna, policy-gradient, certainty-equivalence, or a gradient estimator on "
-        "real data alone, such as dpg or mis",
+        help="mbpo (default), mbpo-simple, dyna, policy-gradient, plain-reinforce, plain-gpomdp, "
+        "certainty-equivalence, or a gradient estimator on real data alone, such as dpg or mis",
     )
     systems.add_argument("--transitions", type=int, help="real transitions a seed, warm-up included")
     systems.add_argument("--seeds", type=int, help="independent repetitions (default 16)")
     systems.add_argument("--real-ratio", type=float, help="expected share of real rows in a batch, 0 to 1")
+    systems.add_argument(
+        "--real-ratio-last",
+        type=float,
+        help="the same at the last transition, linear in between (default: constant)",
+    )
     systems.add_argument("--rollout-length", type=int, help="steps of an imagined branch")
+    systems.add_argument(
+        "--imagined-exploration",
+        type=float,
+        help="standard deviation of exploration inside the model, relative to the world's (default 4, which makes the "
+        "gradient of a batch less noisy and asks the model about states farther away; 1: equal exploration)",
+    )
+    systems.add_argument(
+        "--step",
+        type=float,
+        help="constant step of plain-reinforce and plain-gpomdp, in units of 1 / the largest curvature (default 0.02)",
+    )
     systems.add_argument(
         "--improve",
         help="gradient estimator to step along, such as dpg (default of mbpo), value-baseline or mis",
@@ -154,6 +174,9 @@ def _gain_settings(args: argparse.Namespace) -> Settings:
         "seeds": 16 if args.seeds is None else args.seeds,
         "seed": args.seed,
         "real_ratio": args.real_ratio,
+        "real_ratio_last": args.real_ratio_last,
+        "imagined_exploration": args.imagined_exploration,
+        "step": args.step,
         "rollout_length": args.rollout_length,
         "improve": args.improve,
         "learn_cost": bool(args.learn_cost),

@@ -50,9 +50,9 @@ def print_gain_result(result: dict[str, Any], out: str | None) -> None:
 
     curve = result["curve"]
     reached = [
-        (f"transitions to {level:.0%} excess", _first_below(curve, level) or "not reached")
-        for level in (0.1, 0.01)
+        (f"transitions to {level} % excess", _needed_words(result["needed"][level])) for level in ("10", "1")
     ]
+    still = result["stood_still"]
     facts = [
         ("real transitions", str(result["transitions"])),
         ("median excess cost J/J* - 1", number(result["median_excess_cost"])),
@@ -60,16 +60,22 @@ def print_gain_result(result: dict[str, Any], out: str | None) -> None:
         ("limit (certainty equivalence)", number(result["limit"])),
         *reached,
         ("unstable seeds at the end", f"{result['unstable']} of {result['seeds']}"),
+        ("exploring costs", f"{result['exploration_cost']:.3g} J* a step"),
         ("real rollouts cut off", str(result["cuts"])),
         ("report", f"{out}/report.html" if out else "add --out DIR to keep the run and draw it"),
     ]
     print_facts(console(), f"{result['algorithm']} on {result['system']}", facts)
+    if still:
+        console().print(
+            f"In {still} of {result['seeds']} seeds the gain never moved: every update was rejected, since no step was "
+            "safe under the models that the data allow, or the data allowed no estimate. More real transitions help.",
+            soft_wrap=True,
+        )
 
 
-def _first_below(curve: dict[str, Any], level: float) -> str | None:
-    """The transitions from which the median stays at or below `level`."""
-    below = [value is not None and value <= level for value in curve["median"]]
-    if not below[-1]:
-        return None
-    start = len(below) - next((i for i, each in enumerate(reversed(below)) if not each), len(below))
-    return str(curve["transitions"][start])
+def _needed_words(found: dict[str, Any]) -> str:
+    if found["median"] is None:
+        return "not reached"
+    ends = ["" if each is None else f"{each:,}" for each in (found["low"], found["high"])]
+    count = f"{'at most ' if found['at_most'] else ''}{found['median']:,}"
+    return f"{count} ({ends[0]} to {ends[1] or 'more than there were'})" if ends[0] else count

@@ -105,9 +105,15 @@ def _example(parts: Parts, environment: Environment, world: Any) -> Transition:
 
 
 def gather(
-    parts: Parts, plan: Plan, state: RunState, steps: int, key: PRNGKeyArray
+    parts: Parts,
+    plan: Plan,
+    state: RunState,
+    steps: int,
+    key: PRNGKeyArray,
+    only: Int[Array, ""] | None = None,
 ) -> tuple[RunState, RealSteps]:
-    """Real <- act in the environment. Where the world had to be cut, the agent retreats."""
+    """Real <- act in the environment, `steps` steps or `only` the first of them. Where the world had to be cut, the
+    agent retreats."""
     environment = parts.environment
     assert environment is not None, "a world outside JAX is acted in by mbpo.core.host_loop"
     reset_key, act_key = jax.random.split(key)
@@ -118,7 +124,7 @@ def gather(
     count = batches.episodes if isinstance(batches, OnPolicy) and by_trajectory else 1
     acting = parts.agent.acting(state.policy, count, jax.random.fold_in(act_key, 0))
     if jax.tree.leaves(acting)[0].shape[0] == 1:
-        world, taken = act(environment, world, parts.agent, acting, steps, act_key)
+        world, taken = act(environment, world, parts.agent, acting, steps, act_key, only)
     else:
         assert isinstance(batches, OnPolicy)
         world, taken = act_in_turn(
@@ -127,7 +133,7 @@ def gather(
     retreated = parts.agent.retreat(state.policy)
     policy = jax.tree.map(lambda r, p: jnp.where(taken.cuts > 0, r, p), retreated, state.policy)
     real = add(state.real, taken.transitions, taken.valid) if state.real.capacity > 1 else state.real
-    clock = state.clock._replace(env_steps=state.clock.env_steps + steps)
+    clock = state.clock._replace(env_steps=state.clock.env_steps + (steps if only is None else only))
     return state._replace(clock=clock, world=world, real=real, policy=policy), taken
 
 
@@ -152,7 +158,7 @@ def branch(parts: Parts, branches: Branches, state: RunState, key: PRNGKeyArray)
     length = steps = jnp.clip(branches.length(state.clock.env_steps).astype(jnp.int32), 1, branches.longest)
     if goes_on:
         refill = jnp.bool_(False) if branches.refill is None else branches.refill
-        due = refill & (jnp.arange(1, branches.longest + 1) % length == 0)
+        due = refill & (jnp.arange(1, branches.longest + 1, dtype=jnp.int32) % length == 0)
         fresh = drawn[branches.count :].reshape(branches.longest, branches.count, -1)
         beginnings = Beginnings(fresh, due, jnp.broadcast_to(branches.restart | refill, due.shape))
         steps = jnp.where(refill, branches.longest, length)
@@ -282,12 +288,21 @@ def refresh(parts: Parts, plan: Plan, state: RunState, fits: int, stage: PRNGKey
 
 
 def one_round(
-    parts: Parts, plan: Plan, state: RunState, key: PRNGKeyArray, watch: Watch, first: bool = False
+    parts: Parts,
+    plan: Plan,
+    state: RunState,
+    key: PRNGKeyArray,
+    watch: Watch,
+    first: bool = False,
+    steps: Int[Array, ""] | None = None,
 ) -> tuple[RunState, RoundInfo]:
-    """Act, fit, imagine, improve, once; the `first` round fits and improves as often as the plan says."""
+    """Act, fit, imagine, improve, once; the `first` round fits and improves as often as the plan says.
+
+    steps: real steps of the round where rounds differ.
+    """
     state = state._replace(clock=state.clock._replace(rounds=state.clock.rounds + 1))
     stage = round_keys(key, state.clock.rounds)
-    state, taken = gather(parts, plan, state, plan.steps_per_round, stage[ACT])
+    state, taken = gather(parts, plan, state, plan.steps_per_round, stage[ACT], steps)
     if plan.refit_every == 1 or first:
         state = refresh(parts, plan, state, plan.first_fits if first else 1, stage)
     else:
@@ -310,12 +325,17 @@ def mbpo(parts: Parts, plan: Plan, key: PRNGKeyArray, watch: Watch) -> tuple[Run
     warmup_key = jax.random.fold_in(jax.random.fold_in(key, state.clock.rounds), WARM_UP)
     state, taken = gather(parts, plan, state, plan.warmup_steps, warmup_key)
     start = watch(state, taken)
+    steps = jnp.asarray(plan.steps_of_rounds, jnp.int32) if plan.early else None
     first = None
     if max(plan.first_fits, plan.first_improves) > 1:
-        state, first = one_round(parts, plan, state, key, watch, first=True)
+        state, first = one_round(
+            parts, plan, state, key, watch, first=True, steps=None if steps is None else steps[0]
+        )
+        steps = None if steps is None else steps[1:]
     state, infos = jax.lax.scan(
-        lambda state, _: one_round(parts, plan, state, key, watch),
+        lambda state, steps: one_round(parts, plan, state, key, watch, steps=steps),
         state,
+        steps,
         length=plan.rounds - (first is not None),
     )
     if first is not None:

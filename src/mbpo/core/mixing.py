@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,14 @@ class RealRatio(eqx.Module):
     def of(cls, value: float | Array) -> RealRatio:
         """The same share all the time."""
         return cls(constant(value))
+
+    @classmethod
+    def between(cls, first: float, last: float | None, steps: int, dtype: Any) -> RealRatio:
+        """A share that goes linearly from `first` to `last` in so many real steps; constant if `last` is None."""
+        if last is None:
+            return cls.of(jnp.asarray(first, dtype))
+        ends = [jnp.asarray(each, dtype) for each in (first, last, 0.0, steps)]
+        return cls(Linear(*ends))
 
     def compose(
         self, real: Ring, imagined: Ring, batch_size: int, env_steps: Int[Array, ""], key: PRNGKeyArray

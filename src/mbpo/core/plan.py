@@ -69,7 +69,8 @@ class Plan(eqx.Module):
     model is refitted, and branches imagined, in the first round and every `refit_every` rounds from there.
 
     The data of the warm-up are new to model and agent, so the first round may fit and improve several times over:
-    `first_fits` fits and `first_improves` times the updates.
+    `first_fits` fits and `first_improves` times the updates. And the first rounds may have fewer steps than the others,
+    `early` of them: what is learned from little data is then seen too. Only a pure environment can have such rounds.
     """
 
     batches: Replay | OnPolicy
@@ -80,6 +81,7 @@ class Plan(eqx.Module):
     refit_every: int = eqx.field(static=True, default=1)
     first_fits: int = eqx.field(static=True, default=1)
     first_improves: int = eqx.field(static=True, default=1)
+    early: tuple[int, ...] = eqx.field(static=True, default=())
 
     @property
     def total_env_steps(self) -> int:
@@ -95,7 +97,13 @@ class Plan(eqx.Module):
 
     def env_steps_after(self, rounds: int) -> int:
         """Real steps when so many rounds are complete."""
-        return self.warmup_steps + rounds * self.steps_per_round
+        shorter = self.early[:rounds]
+        return self.warmup_steps + sum(shorter) + (rounds - len(shorter)) * self.steps_per_round
+
+    @property
+    def steps_of_rounds(self) -> list[int]:
+        """Real steps of each round."""
+        return [*self.early, *[self.steps_per_round] * (self.rounds - len(self.early))]
 
     def fits_after(self, rounds: int) -> int:
         """Model fits when so many rounds are complete."""
@@ -123,6 +131,10 @@ class Plan(eqx.Module):
             raise ValueError(
                 "a plan needs a warm-up, rounds, real steps, updates and refits: one of each or more"
             )
+        if len(self.early) > self.rounds or not all(1 <= each <= self.steps_per_round for each in self.early):
+            raise ValueError(
+                "early rounds have 1 to steps_per_round real steps, and are no more than the rounds"
+            )
         every = self.refresh_every
         if every is not None and (every < 1 or self.updates_per_round % every != 0):
             raise ValueError(
@@ -132,7 +144,7 @@ class Plan(eqx.Module):
         batches = self.batches
         if not isinstance(batches, OnPolicy) or batches.imagined:
             return
-        if batches.episodes * batches.length != self.steps_per_round:
+        if batches.episodes * batches.length != self.steps_per_round or self.early:
             raise ValueError(
                 "on-policy real batches use all steps of a round: episodes * length = steps_per_round"
             )

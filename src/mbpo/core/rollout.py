@@ -31,9 +31,16 @@ class Beginnings(NamedTuple):
 
 
 def act(
-    environment: Environment, world: Any, agent: Agent, acting: Any, steps: int, key: PRNGKeyArray
+    environment: Environment,
+    world: Any,
+    agent: Agent,
+    acting: Any,
+    steps: int,
+    key: PRNGKeyArray,
+    taken: Int[Array, ""] | None = None,
 ) -> tuple[Any, RealSteps]:
-    """`steps` real steps under `acting` (leading axis 1); the world restarts where an episode ends or is cut."""
+    """`steps` real steps under `acting` (leading axis 1); the world restarts where an episode ends or is cut. Of these
+    only the first `taken` are (default: all); the others are padding, marked not valid."""
     one = jax.tree.map(lambda leaf: leaf[0], acting)
 
     def advance(world: Any, key: PRNGKeyArray) -> tuple[Any, tuple[Transition, Bool[Array, ""]]]:
@@ -45,8 +52,21 @@ def act(
         world = jax.tree.map(lambda new, old: jnp.where(restart, new, old), fresh, step.state)
         return world, (step.transition, step.valid)
 
-    world, (transitions, valid) = jax.lax.scan(advance, world, jax.random.split(key, steps))
-    return world, RealSteps(transitions, valid, jnp.sum(~valid, dtype=jnp.int32), acting)
+    def advance_if_due(world: Any, inputs: tuple[Array, PRNGKeyArray]):
+        number, key = inputs
+        assert taken is not None
+        shapes = jax.eval_shape(advance, world, key)[1]
+        padding = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return jax.lax.cond(number < taken, advance, lambda world, _: (world, padding), world, key)
+
+    keys = jax.random.split(key, steps)
+    if taken is None:
+        world, (transitions, valid) = jax.lax.scan(advance, world, keys)
+        return world, RealSteps(transitions, valid, jnp.sum(~valid, dtype=jnp.int32), acting)
+    numbers = jnp.arange(steps, dtype=jnp.int32)
+    world, (transitions, valid) = jax.lax.scan(advance_if_due, world, (numbers, keys))
+    cuts = jnp.sum(~valid & (numbers < taken), dtype=jnp.int32)
+    return world, RealSteps(transitions, valid, cuts, acting)
 
 
 def act_in_turn(

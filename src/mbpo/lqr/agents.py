@@ -17,7 +17,7 @@ from mbpo.lqr.objective import Objective
 from mbpo.lqr.policy import LinearGaussian
 from mbpo.lqr.riccati import riccati
 
-PLAUSIBLE = 8  # models drawn from the confidence set against which a new gain is tried
+PLAUSIBLE = 32  # models drawn from the confidence set against which a new gain is tried
 HARMLESS = (
     0.05  # relative change of the cost by a step along noise alone, below which averaging takes care of it
 )
@@ -51,7 +51,48 @@ class UpdateInfo(NamedTuple):
     usable: Array
 
 
-class GradientAgent(Agent):
+class LinearAgent(Agent):
+    """What every agent with a gain shares: it acts by u = K x + e, e ~ N(0, L L'), and answers with the `average` gain.
+
+    start: the first gain, known to stabilise; factor: L.
+    """
+
+    start: Float[Array, "m n"]
+    factor: Float[Array, "m m"]
+
+    def init(self, key: PRNGKeyArray) -> PolicyState:
+        del key
+        zero, m = jnp.zeros((), self.start.dtype), self.factor.shape[0]
+        return PolicyState(self.start, self.start, jnp.zeros((m, m), self.start.dtype), zero, zero, zero)
+
+    def acting(self, state: PolicyState, count: int, key: PRNGKeyArray) -> Float[Array, "c m n"]:
+        del count, key
+        return state.gain[None]
+
+    def act(
+        self, acting: Float[Array, "m n"], observation: Float[Array, "n"], key: PRNGKeyArray
+    ) -> Float[Array, "m"]:
+        return LinearGaussian(acting, self.factor).sample(observation, key)
+
+    def act_imagined(
+        self, acting: Float[Array, "m n"], observation: Float[Array, "n"], key: PRNGKeyArray
+    ) -> Float[Array, "m"]:
+        return self.act(acting, observation, key)
+
+    def policy(self, state: PolicyState) -> Float[Array, "m n"]:
+        return state.average
+
+    def mean_action(
+        self, policy: Float[Array, "m n"], observation: Float[Array, "B n"]
+    ) -> Float[Array, "B m"]:
+        """K x."""
+        return observation @ policy.T
+
+    def retreat(self, state: PolicyState) -> PolicyState:
+        return state._replace(gain=self.start, average=self.start)
+
+
+class GradientAgent(LinearAgent):
     """Steps K <- K - a M^-1 E along an estimator's natural gradient E, preconditioned by its curvature M.
 
     The step size needs no tuning: a = c / (c + t) in units of the Gauss-Newton step, where t counts the full steps
@@ -61,12 +102,9 @@ class GradientAgent(Agent):
     its confidence set. The answer is the polynomial-decay average of the gains (Shamir & Zhang 2013), with weight
     (1 + w) / (t + 1 + w) on the newest.
 
-    start: the first gain, known to stabilise; factor, imagined_factor: L with exploration covariance S = L L' in the
-    world and inside the model. Experience of an on-policy plan with `imagines` was imagined.
+    imagined_factor: L inside the model. Experience of an on-policy plan with `imagines` was imagined.
     """
 
-    start: Float[Array, "m n"]
-    factor: Float[Array, "m m"]
     imagined_factor: Float[Array, "m m"]
     objective: Objective
     source: GradientSource
@@ -86,24 +124,10 @@ class GradientAgent(Agent):
     def acting(self, state: PolicyState, count: int, key: PRNGKeyArray) -> Float[Array, "c m n"]:
         return self.source.acting(state.gain, count, key)
 
-    def act(
-        self, acting: Float[Array, "m n"], observation: Float[Array, "n"], key: PRNGKeyArray
-    ) -> Float[Array, "m"]:
-        return LinearGaussian(acting, self.factor).sample(observation, key)
-
     def act_imagined(
         self, acting: Float[Array, "m n"], observation: Float[Array, "n"], key: PRNGKeyArray
     ) -> Float[Array, "m"]:
         return LinearGaussian(acting, self.imagined_factor).sample(observation, key)
-
-    def policy(self, state: PolicyState) -> Float[Array, "m n"]:
-        return state.average
-
-    def mean_action(
-        self, policy: Float[Array, "m n"], observation: Float[Array, "B n"]
-    ) -> Float[Array, "B m"]:
-        """K x."""
-        return observation @ policy.T
 
     def retreat(self, state: PolicyState) -> PolicyState:
         fresh = self.init(jax.random.key(0))
@@ -168,46 +192,41 @@ class GradientAgent(Agent):
         return jnp.max(jnp.where(safe, shares, 0.0))
 
 
-class CertaintyEquivalence(Agent):
+class PlainGradient(LinearAgent):
+    """K <- K - a g, g an estimate of dJ/dK and a a constant: no curvature, no averaging, no test of any kind.
+
+    What is called vanilla policy gradient when the estimate is REINFORCE's or GPOMDP's. The answer is the last gain.
+
+    step: a; source: of the estimates.
+    """
+
+    step: Float[Array, ""]
+    objective: Objective
+    source: GradientSource
+
+    def init(self, key: PRNGKeyArray) -> PolicyState:
+        return super().init(key)._replace(memory=self.source.init(self.start))
+
+    def acting(self, state: PolicyState, count: int, key: PRNGKeyArray) -> Float[Array, "c m n"]:
+        return self.source.acting(state.gain, count, key)
+
+    def update(
+        self, state: PolicyState, experience: Experience, key: PRNGKeyArray
+    ) -> tuple[PolicyState, UpdateInfo]:
+        policy = LinearGaussian(state.gain, self.factor)
+        memory, estimate = self.source.estimate(state.memory, policy, experience, self.objective, key)
+        move = jnp.where(estimate.usable, self.step, 0.0) * estimate.gradient
+        gain = jnp.where(estimate.usable, state.gain - move, state.gain)
+        state = state._replace(gain=gain, average=gain, updates=state.updates + 1, memory=memory)
+        return state, UpdateInfo(self.step, jnp.zeros_like(self.step), estimate.usable)
+
+
+class CertaintyEquivalence(LinearAgent):
     """K = the optimal gain of the fitted model (Mania, Tu, Recht 2019), the yardstick: asymptotically no learner does
     better with the same data. A gain is adopted when the Riccati equation has a solution and the loop contracts
     under draws from the model's confidence set; else the last one stays."""
 
-    start: Float[Array, "m n"]
-    factor: Float[Array, "m m"]
     objective: Objective
-
-    def init(self, key: PRNGKeyArray) -> PolicyState:
-        del key
-        zero = jnp.zeros((), self.start.dtype)
-        m = self.factor.shape[0]
-        return PolicyState(self.start, self.start, jnp.zeros((m, m), self.start.dtype), zero, zero, zero)
-
-    def acting(self, state: PolicyState, count: int, key: PRNGKeyArray) -> Float[Array, "c m n"]:
-        del count, key
-        return state.gain[None]
-
-    def act(
-        self, acting: Float[Array, "m n"], observation: Float[Array, "n"], key: PRNGKeyArray
-    ) -> Float[Array, "m"]:
-        return LinearGaussian(acting, self.factor).sample(observation, key)
-
-    def act_imagined(
-        self, acting: Float[Array, "m n"], observation: Float[Array, "n"], key: PRNGKeyArray
-    ) -> Float[Array, "m"]:
-        return self.act(acting, observation, key)
-
-    def policy(self, state: PolicyState) -> Float[Array, "m n"]:
-        return state.average
-
-    def mean_action(
-        self, policy: Float[Array, "m n"], observation: Float[Array, "B n"]
-    ) -> Float[Array, "B m"]:
-        """K x."""
-        return observation @ policy.T
-
-    def retreat(self, state: PolicyState) -> PolicyState:
-        return state._replace(gain=self.start, average=self.start)
 
     def update(
         self, state: PolicyState, experience: Experience, key: PRNGKeyArray

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,24 +14,30 @@ from mbpo.core.mixing import RealRatio
 from mbpo.core.plan import Branches, OnPolicy, Plan, Replay
 from mbpo.core.schedule import constant
 from mbpo.lqr import exact
-from mbpo.lqr.agents import CertaintyEquivalence, GradientAgent
+from mbpo.lqr.agents import CertaintyEquivalence, GradientAgent, PlainGradient
 from mbpo.lqr.coordinates import Coordinates, exploration_covariance, well_scaled
 from mbpo.lqr.environment import LinearQuadraticEnvironment
 from mbpo.lqr.gradients import ESTIMATORS, FromTrajectories, GradientSource, ReplayedRows
 from mbpo.lqr.model import LeastSquares
 from mbpo.lqr.objective import Objective
-from mbpo.lqr.optimum import Optimum, default_gain
+from mbpo.lqr.optimum import Optimum, default_gain, solve
 from mbpo.lqr.perturbation import safe_radius
 from mbpo.lqr.system import LinearQuadratic
 from mbpo.lqr.values import World
 
-ROUNDS = 60  # refits, at most; fewer when rounds would get shorter than an algorithm can use
+ROUNDS = 60  # equal rounds, at most; fewer when they would get shorter than an algorithm can use
+GROWTH = 0.25  # share of the transitions so far that the next early round takes
+LEAST = 4  # transitions for each regressor before the first fit
 BATCH = 4096  # rows of an off-policy batch
 BRANCHES = 4000  # imagined transitions after a fit: this many divided by the rollout length branches
 EPISODES = 1000  # imagined trajectories of one on-policy update
-TRAJECTORY = 20  # steps of a trajectory where the objective does not set them
+TRAJECTORY = 20  # steps of an imagined trajectory where the objective does not set them
+WINDOW_STEPS = (
+    5  # steps of a real one: the noise of a likelihood ratio grows with them, the value after it is fitted
+)
 IMAGINED_EXPLORATION = 4.0  # standard deviation of exploration inside the model, relative to the world's
 WINDOW = 5  # batches of trajectories that estimators which reuse old ones remember
+STEP = 0.02  # of a plain gradient, in units of 1 / the largest curvature at the optimum
 GROUP = 4  # trajectories come in two halves of pairs
 FAR = 1e3  # standard deviations of the first loop's states beyond which a real rollout is cut
 
@@ -43,7 +50,7 @@ class Algorithm:
     updates learn from imagined transitions; from_start: whole imagined rollouts from the start distribution rather
     than branches from real states; choices: the estimators that can take the place of `improve`; real_ratio,
     rollout_length: defaults where the algorithm has the option, else None; shortest: fewest real steps of a round;
-    trust: see `GradientAgent`.
+    trust: see `GradientAgent`; plain: whether it steps along the gradient itself, with a constant step.
     """
 
     summary: str
@@ -57,6 +64,20 @@ class Algorithm:
     real_ratio: float | None = None
     rollout_length: int | None = None
     trust: float = 0.25
+    plain: bool = False
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a training chooses of an algorithm's options: see `Settings`."""
+
+    improve: str | None
+    real_ratio: float | None
+    real_ratio_last: float | None
+    rollout_length: int | None
+    learn_cost: bool = False
+    imagined_exploration: float = IMAGINED_EXPLORATION
+    step: float = STEP
 
 
 EVERY = tuple(ESTIMATORS)
@@ -77,9 +98,17 @@ NAMED: dict[str, Algorithm] = {
         real_ratio=0.05, rollout_length=1,
     ),
     "policy-gradient": Algorithm(
-        "likelihood-ratio policy gradient on fresh real trajectories, no model",
+        "likelihood-ratio gradient on fresh real trajectories with a fitted baseline and Gauss-Newton steps, no model",
         improve="value-baseline", uses_model=False, updates=1, shortest=800, trust=0.05,
         choices=("value-baseline", "dpg"),
+    ),
+    "plain-reinforce": Algorithm(
+        "REINFORCE as written down first: no baseline, no curvature, a constant step", improve="reinforce",
+        uses_model=False, updates=1, shortest=800, choices=("reinforce",), plain=True,
+    ),
+    "plain-gpomdp": Algorithm(
+        "GPOMDP alike: cost to go, no baseline, no curvature, a constant step", improve="gpomdp",
+        uses_model=False, updates=1, shortest=800, choices=("gpomdp",), plain=True,
     ),
     "certainty-equivalence": Algorithm(
         "the optimal gain of the fitted model, the yardstick",
@@ -148,75 +177,106 @@ def replays_rows(algorithm: Algorithm, improve: str | None) -> bool:
     return improve is None or (improve == "dpg" and not algorithm.from_start and algorithm.shortest == 1)
 
 
+class Sizes(NamedTuple):
+    """Real steps of the warm-up, of the early rounds, and of all others; rounds counts both kinds."""
+
+    warmup: int
+    early: tuple[int, ...]
+    rounds: int
+    steps: int
+
+    @property
+    def transitions(self) -> int:
+        """Real steps of all of them."""
+        return self.warmup + sum(self.early) + (self.rounds - len(self.early)) * self.steps
+
+
 def rounds_for(
     system: LinearQuadratic, algorithm: Algorithm, transitions: int, improve: str | None = None
-) -> tuple[int, int, int]:
-    """Warm-up, rounds and steps per round that use exactly `transitions` real steps; raises ValueError with the
-    smallest number that would do."""
+) -> Sizes:
+    """Rounds that use exactly `transitions` real steps; raises ValueError with the smallest number that would do.
+
+    Where rounds may have any size they grow by a fixed factor, from the fewest transitions that tell a model, until
+    they are equal: so what is learned from little data is recorded too.
+    """
     whole = not algorithm.imagines and not replays_rows(algorithm, improve or algorithm.improve)
-    unit = GROUP * trajectory_length(system) if whole else 1
-    least = max(algorithm.shortest, 2 * (system.state_dim + system.action_dim))
+    unit = GROUP * trajectory_length(system, imagined=False) if whole else 1
+    least = max(algorithm.shortest, LEAST * (system.state_dim + system.action_dim))
     steps = max(transitions // (ROUNDS + 1), least)
     steps = -(-steps // unit) * unit if steps == least else steps // unit * unit
-    rounds = min(transitions // steps - 1, ROUNDS) if steps else 0
-    if rounds < 1:
+    if steps == 0 or transitions < 2 * steps:
         raise ValueError(f"{2 * (-(-least // unit)) * unit}")
-    return transitions - rounds * steps, rounds, steps
+    if whole:
+        rounds = min(transitions // steps - 1, ROUNDS)
+        return Sizes(transitions - rounds * steps, (), rounds, steps)
+    done, early = least, []
+    while (size := min(math.ceil(GROWTH * done), transitions - done)) < steps and size > 0:
+        early.append(size)
+        done += size
+    rounds, rest = divmod(transitions - done, steps)
+    early += [rest] if rest else []
+    return Sizes(least, tuple(early), len(early) + rounds, steps)
 
 
-def trajectory_length(system: LinearQuadratic) -> int:
+def trajectory_length(system: LinearQuadratic, imagined: bool) -> int:
     """Steps of one on-policy trajectory."""
-    return system.horizon if system.horizon is not None else TRAJECTORY
+    return system.horizon or (TRAJECTORY if imagined else WINDOW_STEPS)
 
 
 def assemble(
     setup: Setup,
     algorithm: Algorithm,
-    sizes: tuple[int, int, int],
-    improve: str | None,
-    real_ratio: float | None,
-    rollout_length: int | None,
-    learn_cost: bool,
+    sizes: Sizes,
+    chosen: Choices,
 ) -> tuple[Parts, Plan]:
     """The parts and the plan of `algorithm` on a system, in its coordinates; traced under 64-bit types."""
-    system, (warmup, rounds, steps) = setup.system, sizes
+    system, improve = setup.system, chosen.improve
     start, factor = jnp.asarray(setup.gain), jnp.asarray(np.linalg.cholesky(setup.exploration))
     objective = Objective.of(system)
     environment = LinearQuadraticEnvironment.of(system, setup.state_limit, setup.episode_length)
-    model = LeastSquares.of(system, setup.state_limit, learn_cost) if algorithm.uses_model else None
-    batches = _batches(system, algorithm, improve, steps, real_ratio, rollout_length)
+    model = LeastSquares.of(system, setup.state_limit, chosen.learn_cost) if algorithm.uses_model else None
+    batches = _batches(system, algorithm, sizes, chosen)
     if improve is None:
         agent = CertaintyEquivalence(start, factor, objective)
+    elif algorithm.plain:
+        source = _source(setup, algorithm, improve, batches)
+        size = jnp.asarray(chosen.step / largest_curvature(setup))
+        agent = PlainGradient(start, factor, size, objective, source)
     else:
         source = _source(setup, algorithm, improve, batches)
-        imagined = IMAGINED_EXPLORATION * factor
+        imagined = chosen.imagined_exploration * factor
         agent = GradientAgent(
             start, factor, imagined, objective, source, trust=algorithm.trust, imagines=algorithm.imagines
         )
-    return Parts(environment, model, agent), Plan(batches, warmup, rounds, steps, algorithm.updates)
+    plan = Plan(batches, sizes.warmup, sizes.rounds, sizes.steps, algorithm.updates, early=sizes.early)
+    return Parts(environment, model, agent), plan
+
+
+def largest_curvature(setup: Setup) -> float:
+    """The largest eigenvalue of the Hessian of J at the optimum of a prepared system: steps of plain gradients are told
+    in units of its inverse, which the learner could not know and which saves it a search."""
+    hessian = np.asarray(exact.hessian(setup.system, solve(setup.system).gain))
+    size = setup.gain.size
+    return float(np.linalg.eigvalsh(hessian.reshape(size, size))[-1])
 
 
 def _batches(
-    system: LinearQuadratic,
-    algorithm: Algorithm,
-    improve: str | None,
-    steps: int,
-    real_ratio: float | None,
-    rollout_length: int | None,
+    system: LinearQuadratic, algorithm: Algorithm, sizes: Sizes, chosen: Choices
 ) -> Replay | OnPolicy:
+    improve, rollout_length = chosen.improve, chosen.rollout_length
     if not replays_rows(algorithm, improve):
         assert improve is not None
         twins = ESTIMATORS[improve].data == "twins"
         if not algorithm.imagines:
-            length, restart = trajectory_length(system), system.horizon is not None
-            return OnPolicy(steps // length, length, imagined=False, restart=restart, twins=twins)
+            length, restart = trajectory_length(system, imagined=False), system.horizon is not None
+            return OnPolicy(sizes.steps // length, length, imagined=False, restart=restart, twins=twins)
         if algorithm.from_start or rollout_length is None:
-            return OnPolicy(EPISODES, trajectory_length(system), imagined=True, twins=twins)
+            return OnPolicy(EPISODES, trajectory_length(system, imagined=True), imagined=True, twins=twins)
         count = max(BRANCHES // rollout_length // GROUP, 1) * GROUP
         return OnPolicy(count, rollout_length, imagined=True, branched=True, twins=twins)
-    if not algorithm.imagines or real_ratio is None or rollout_length is None:
+    if not algorithm.imagines or chosen.real_ratio is None or rollout_length is None:
         return Replay(RealRatio.of(jnp.asarray(1.0, jnp.float64)), BATCH if improve else 1, None)
-    ratio = RealRatio.of(jnp.asarray(real_ratio, jnp.float64))
+    ratio = RealRatio.between(chosen.real_ratio, chosen.real_ratio_last, sizes.transitions, jnp.float64)
     count = max(BRANCHES // rollout_length, 1)
     return Replay(ratio, BATCH, Branches(constant(float(rollout_length)), count, rollout_length))
 

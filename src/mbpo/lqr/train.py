@@ -21,9 +21,18 @@ from mbpo.core.quantiles import median, quantiles
 from mbpo.core.rollout import RealSteps
 from mbpo.errors import InputError
 from mbpo.lqr import exact
-from mbpo.lqr.algorithms import ALGORITHMS, Algorithm, Setup, assemble, prepare, replays_rows, rounds_for
+from mbpo.lqr.algorithms import (
+    ALGORITHMS,
+    Setup,
+    Sizes,
+    assemble,
+    prepare,
+    replays_rows,
+    rounds_for,
+)
 from mbpo.lqr.environment import covariance_factor
 from mbpo.lqr.limits import asymptotic_excess
+from mbpo.lqr.needed import LEVELS, needed
 from mbpo.lqr.optimum import Optimum, solve, terminal_value
 from mbpo.lqr.settings import Settings
 from mbpo.lqr.system import LinearQuadratic
@@ -63,9 +72,31 @@ class Training:
     real_rollout: np.ndarray
     imagined_rollout: np.ndarray | None
 
-    def _real_ratio(self, known: Algorithm) -> float | None:
-        mixes = replays_rows(known, self.settings.improve or known.improve)
-        return _default(self.settings.real_ratio, known.real_ratio) if mixes else None
+    def _mixed(self, share: float | None) -> float | None:
+        """A real ratio, or None where batches are not mixed."""
+        known = ALGORITHMS[self.settings.algorithm]
+        return share if replays_rows(known, self.settings.choices.improve) else None
+
+    @property
+    def stood_still(self) -> int:
+        """Seeds whose gain is the first one from beginning to end: every update was rejected."""
+        moved = np.any(self.gains != self.gains[:, :1], axis=(1, 2, 3))
+        at_start = np.isclose(self.gains[:, 0], self.initial_gain, rtol=1e-9, atol=0.0).all(axis=(1, 2))
+        return int(np.sum(~moved & at_start))
+
+    @property
+    def exploration_cost(self) -> float:
+        """What exploring adds to the optimal cost of a step, relative to it."""
+        exact_cost = float(exact.cost(self.system, self._optimal_gain, self.exploration))
+        return exact_cost / self.optimum.cost - 1.0
+
+    @property
+    def _optimal_gain(self) -> np.ndarray:
+        return self.optimum.gain if self.optimum.gains is None else self.optimum.gains
+
+    def _needed(self, level: float) -> dict[str, Any]:
+        found = needed(self.transitions, self.excess_cost, level)
+        return {"median": found.middle, "low": found.low, "high": found.high, "at_most": found.at_most}
 
     def to_json(self) -> dict[str, Any]:
         """The contract of `mbpo train --json`; a cost that is not finite becomes None."""
@@ -73,23 +104,28 @@ class Training:
         shares = {"median": 0.5, "p10": 0.1, "p90": 0.9}
         found = quantiles(self.excess_cost, list(shares.values()))
         curve = {name: [_finite(q) for q in row] for name, row in zip(shares, found, strict=True)}
-        known = ALGORITHMS[self.settings.algorithm]
+        chosen, known = self.settings.choices, ALGORITHMS[self.settings.algorithm]
         return {
             "algorithm": self.settings.algorithm,
-            "improve": self.settings.improve or known.improve,
+            "improve": chosen.improve,
             "system": self.system.name,
             "objective": self.system.objective,
             "transitions": int(self.transitions[-1]),
             "seeds": self.settings.seeds,
             "seed": self.settings.seed,
-            "real_ratio": self._real_ratio(known),
+            "real_ratio": self._mixed(chosen.real_ratio),
+            "real_ratio_last": self._mixed(chosen.real_ratio_last),
             "realised_ratio": float(np.mean(self.realised_ratio)),
-            "rollout_length": _default(self.settings.rollout_length, known.rollout_length),
+            "rollout_length": chosen.rollout_length,
+            "imagined_exploration": chosen.imagined_exploration if known.imagines else None,
             "optimal_cost": self.optimum.cost,
             "excess_cost": [_finite(value) for value in excess],
             "median_excess_cost": curve["median"][-1],
             "limit": _finite(self.limit),
             "unstable": int(np.sum(~np.isfinite(excess))),
+            "stood_still": self.stood_still,
+            "needed": {level: self._needed(share) for level, share in LEVELS.items()},
+            "exploration_cost": self.exploration_cost,
             "cuts": int(np.sum(self.cuts)),
             "gains": self.gains[:, -1].tolist(),
             "curve": {"transitions": self.transitions.tolist(), **curve},
@@ -98,10 +134,6 @@ class Training:
 
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _default(value: Any, default: Any) -> Any:
-    return default if value is None else value
 
 
 class _Watched(NamedTuple):
@@ -119,25 +151,15 @@ def train(system: LinearQuadratic, settings: Settings) -> Training:
     """
     optimum = learnable(system)
     sizes = planned(system, settings)
-    known = ALGORITHMS[settings.algorithm]
-    improve = settings.improve or known.improve
     setup = prepare(system, optimum)
-    parts, plan = assemble(
-        setup,
-        known,
-        sizes,
-        improve,
-        _default(settings.real_ratio, known.real_ratio),
-        _default(settings.rollout_length, known.rollout_length),
-        settings.learn_cost,
-    )
+    parts, plan = assemble(setup, ALGORITHMS[settings.algorithm], sizes, settings.choices)
     keys = jax.random.split(jax.random.key(settings.seed), settings.seeds)
     start, infos = _over_seeds(parts, plan, keys)
     return _judge(system, settings, optimum, setup, plan, start, infos)
 
 
-def planned(system: LinearQuadratic, settings: Settings) -> tuple[int, int, int]:
-    """Warm-up, rounds and steps per round; raises InputError where the algorithm cannot run on `system` with these
+def planned(system: LinearQuadratic, settings: Settings) -> Sizes:
+    """The rounds of a training; raises InputError where the algorithm cannot run on `system` with these
     settings."""
     known = ALGORITHMS[settings.algorithm]
     improve = settings.improve or known.improve

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from mbpo.lqr.needed import bound_words
 from mbpo.report import palette
 from mbpo.report.drawing import FEW, Picture, new_figure, per_cent, style, to_svg
 from mbpo.report.measures import LEVELS, ratio_words, reference_of, transitions_to
@@ -42,8 +43,9 @@ def needed_figure(records: Sequence[RunRecord]) -> Picture:
     return Picture(
         "transitions-needed",
         "How much data they need",
-        "Real transitions until the median over seeds first comes within 10 %, 1 % and 0.1 % of the optimal "
-        f"cost; in brackets, how many times as many as {name}. An open circle marks a run that ended before.",
+        "Real transitions until the excess cost of a seed stays within 10 %, 1 % and 0.1 %, median over seeds; "
+        f"in brackets, how many times as many as {name}. ≤: there at the first record, perhaps before. An open circle "
+        "marks a run that ended before.",
         "Real transitions needed to reach three levels of excess cost; the numbers are in the table below.",
         svg,
     )
@@ -53,13 +55,13 @@ def _needed_rows(axes: Axes, records: Sequence[RunRecord], level: float) -> None
     reference = reference_of(records)
     base = transitions_to(reference, level)
     for row, record in enumerate(records):
-        tint, used = colour(record.name), transitions_to(record, level)
-        at = used if used is not None else int(record.transitions[-1])
+        tint, found = colour(record.name), transitions_to(record, level)
+        used, at = found.middle, found.middle or found.most
         axes.plot([1, at], [row, row], color=tint, lw=2.2, alpha=0.45)
         axes.plot([at], [row], "o", color=tint, ms=5.5, mfc=tint if used is not None else "none", mew=1.3)
-        words = "not reached" if used is None else f"{used:,}"
-        if used is not None and base and record is not reference:
-            words += f" ({ratio_words(used / base)})"
+        words = "not reached" if used is None else f"{'≤ ' if found.at_most else ''}{used:,}"
+        if used is not None and base.middle and record is not reference:
+            words += f" ({bound_words(found, base, ratio_words(used / base.middle))})"
         axes.annotate(
             words, (at, row), (7, 0), textcoords="offset points", va="center", fontsize=8.5, color=tint
         )
@@ -73,7 +75,7 @@ def _needed_rows(axes: Axes, records: Sequence[RunRecord], level: float) -> None
 
 def _all_levels_in_a_row(records: Sequence[RunRecord]) -> Picture:
     """One row a run, the fastest to 1 % on top, with a mark for each level that it reached."""
-    reached = [(record, [transitions_to(record, level) for level in LEVELS]) for record in records]
+    reached = [(record, [transitions_to(record, level).middle for level in LEVELS]) for record in records]
     reached.sort(key=lambda each: [np.inf if used is None else used for used in (each[1][1], each[1][0])])
     with style():
         figure, (axes,) = new_figure(1.0 + 0.215 * len(records), right=0.95)
@@ -96,7 +98,7 @@ def _all_levels_in_a_row(records: Sequence[RunRecord]) -> Picture:
     return Picture(
         "transitions-needed",
         "How much data they need",
-        "Real transitions until the median over seeds first comes within 10 %, 1 % and 0.1 % of the optimal cost, the "
+        "Real transitions until the excess cost of a seed stays within 10 %, 1 % and 0.1 %, median over seeds, the "
         "fastest to 1 % on top. A cross: the run ended before 10 %.",
         "Real transitions needed to reach three levels of excess cost; the numbers are in the table below.",
         svg,

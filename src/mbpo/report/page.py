@@ -11,6 +11,7 @@ from typing import Any
 
 from mbpo.core.quantiles import quantiles
 from mbpo.errors import InputError
+from mbpo.lqr.needed import bound_words
 from mbpo.report import palette
 from mbpo.report.drawing import Picture, per_cent
 from mbpo.report.figures import excess_figure, model_error_figure, spread_figure
@@ -134,10 +135,12 @@ def _row(record: RunRecord, reference: RunRecord) -> dict[str, Any]:
 
 def _reached(record: RunRecord, reference: RunRecord, level: float) -> dict[str, str]:
     used, base = transitions_to(record, level), transitions_to(reference, level)
-    if used is None:
+    if used.middle is None:
         return {"used": "not reached", "ratio": ""}
-    ratio = "" if record is reference or not base else ratio_words(used / base)
-    return {"used": f"{used:,}", "ratio": ratio}
+    ratio = ""
+    if record is not reference and base.middle:
+        ratio = bound_words(used, base, ratio_words(used.middle / base.middle))
+    return {"used": str(used), "ratio": ratio}
 
 
 def _render(

@@ -13,6 +13,8 @@ LABELS = {
     "dyna": "Dyna",
     "policy-gradient": "policy gradient",
     "certainty-equivalence": "certainty equivalence",
+    "plain-reinforce": "plain REINFORCE",
+    "plain-gpomdp": "plain GPOMDP",
     "reinforce": "REINFORCE",
     "gpomdp": "GPOMDP",
     "time-baseline": "time baseline",
@@ -42,6 +44,8 @@ COLOURS = {
     "dpg": ("#a87000", "#efb840"),
     "policy-gradient": ("#cc4e00", "#ff8f52"),
     "certainty-equivalence": ("#61676e", "#b3b9c0"),
+    "plain-reinforce": ("#8a1c1c", "#ffb0ab"),
+    "plain-gpomdp": ("#a52a2a", "#ff9d96"),
     "reinforce": ("#7a2b00", "#ffc6a6"),
     "gpomdp": ("#963600", "#ffb38a"),
     "time-baseline": ("#b04200", "#ffa06c"),
@@ -70,6 +74,8 @@ SOLID, DASHED, DOTTED, MIXED = (
 )
 Dash = str | tuple[float, tuple[float, ...]]
 DASHES: dict[str, Dash] = {
+    "plain-reinforce": DOTTED,
+    "plain-gpomdp": MIXED,
     "reinforce": DOTTED,
     "gpomdp": MIXED,
     "time-baseline": DASHED,

@@ -50,7 +50,7 @@ def assemble(settings: TaskSettings, environment: GymnasiumEnvironment, steps: i
     block, updates = settings.steps_per_round, settings.steps_per_round * settings.updates_per_step
     plan = Plan(
         Replay(
-            RealRatio.of(jnp.float32(settings.real_ratio)),
+            RealRatio.between(settings.real_ratio, settings.real_ratio_last, steps, jnp.float32),
             settings.batch_size,
             None if model is None else _branches(settings),
         ),

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mbpo.core.intervals import RESAMPLES, finite, mean_interval, percentile_interval, quantile_interval
 from mbpo.errors import InputError
 from mbpo.lqr import autoregressive, kalman, output_feedback
 from mbpo.lqr.autoregressive import (
@@ -27,7 +28,6 @@ from mbpo.lqr.hidden import HiddenSystem, resolve_hidden, simulate
 from mbpo.lqr.history import train_on_history
 from mbpo.lqr.optimum import solve
 from mbpo.studies.forgetting_text import CAVEATS, COLUMNS, findings
-from mbpo.studies.intervals import RESAMPLES, finite, mean_interval, percentile_interval, quantile_interval
 from mbpo.studies.result import Progress, Request, StudyResult, table_row
 
 DEFAULT_SEEDS, DEFAULT_TRANSITIONS = 100, 500  # as published

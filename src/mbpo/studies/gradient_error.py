@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mbpo.core.buffer import Ring
+from mbpo.core.intervals import RESAMPLES, Interval, percentile_interval
 from mbpo.core.loop import Parts, RunState, branch, fitted
 from mbpo.core.plan import Plan, Replay
 from mbpo.core.precision import double_precision
@@ -27,7 +28,6 @@ from mbpo.lqr.agents import GradientAgent
 from mbpo.lqr.algorithms import Setup
 from mbpo.lqr.optimum import Optimum
 from mbpo.lqr.policy import LinearGaussian
-from mbpo.studies.intervals import RESAMPLES, Interval, percentile_interval
 from mbpo.studies.sweep import CHUNK, Knobs, configured
 
 BATCHES = 4  # of each set of data

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mbpo.core.intervals import RESAMPLES, finite, quantile_interval
 from mbpo.core.quantiles import median
 from mbpo.core.schedule import Linear
 from mbpo.errors import InputError
@@ -19,7 +20,6 @@ from mbpo.lqr.system import LinearQuadratic
 from mbpo.lqr.train import learnable
 from mbpo.studies import sweep
 from mbpo.studies.gradient_error import estimates, measuring_gain, summary
-from mbpo.studies.intervals import RESAMPLES, finite, quantile_interval
 from mbpo.studies.real_ratio_text import findings as told
 from mbpo.studies.result import Progress, Request, StudyResult, table_row
 from mbpo.studies.sweep import Effort, Knobs, Outcome
@@ -95,10 +95,8 @@ class Arm:
     exploration: float = EQUAL
     equal_rows: bool = True
 
-    @property
-    def imagined(self) -> int:
+    def imagined(self, sizes: Effort) -> int:
         """Imagined rows after a fit: of branches that begin anew when they end, or of one each."""
-        sizes = Effort(1, 1, 1, 1)
         return sizes.branches * (sizes.longest if self.equal_rows else self.length)
 
     @property
@@ -226,7 +224,7 @@ def training_rows(
             table_row(
                 COLUMNS,
                 part="training", system=system, ratio=_words(arm), rollout_length=arm.length, updates=updates,
-                exploration=arm.exploration, imagined=arm.imagined,
+                exploration=arm.exploration, imagined=arm.imagined(effort),
                 transitions=int(effort.transitions[at]), planted_error=arm.planted, seeds=seeds,
                 model_error=float(median(outcome.model_error[own, at])), **middle.columns("excess"),
                 excess_p90=finite(float(np.quantile(excess, 0.9, method="inverted_cdf"))),
@@ -241,13 +239,13 @@ def best_rows(
 ) -> list[dict[str, Any]]:
     """The best constant ratio for each rollout length, planted error and amount of real data."""
     rows = []
-    for (length, planted, width, imagined), at in itertools.product(
+    for (length, planted, width, equal_rows), at in itertools.product(
         sorted({_beside(arm) for arm in every}), _amounts(effort)
     ):
         alike = [
             number
             for number, arm in enumerate(every)
-            if _beside(arm) == (length, planted, width, imagined) and not isinstance(arm.ratio, str)
+            if _beside(arm) == (length, planted, width, equal_rows) and not isinstance(arm.ratio, str)
         ]
         excess = np.stack([outcome.excess_cost[i * seeds : (i + 1) * seeds, at] for i in alike])
         best, low, high = best_ratio(excess, np.array(RATIOS), seed)
@@ -256,7 +254,7 @@ def best_rows(
             table_row(
                 COLUMNS,
                 part="best", system=system, ratio=_words(every[alike[best]]), rollout_length=length, updates=updates,
-                exploration=width, imagined=imagined,
+                exploration=width, imagined=every[alike[best]].imagined(effort),
                 transitions=int(effort.transitions[at]), planted_error=planted, seeds=seeds,
                 model_error=float(median(outcome.model_error[first : first + seeds, at])),
                 **middle.columns("excess"), best_low=low, best_high=high,
@@ -265,9 +263,9 @@ def best_rows(
     return rows
 
 
-def _beside(arm: Arm) -> tuple[int, float, float, int]:
+def _beside(arm: Arm) -> tuple[int, float, float, bool]:
     """What arms that are compared with each other have in common."""
-    return arm.length, arm.planted, arm.exploration, arm.imagined
+    return arm.length, arm.planted, arm.exploration, arm.equal_rows
 
 
 def best_ratio(excess: np.ndarray, ratios: np.ndarray, seed: int) -> tuple[int, float, float]:
@@ -303,7 +301,7 @@ def _measured(system: LinearQuadratic, transitions: int, seeds: int, seed: int) 
             table_row(
                 COLUMNS,
                 part="gradient", system=system.name, ratio=_words(arm), rollout_length=arm.length, transitions=amount,
-                exploration=arm.exploration, imagined=arm.imagined, planted_error=arm.planted, seeds=seeds,
+                exploration=arm.exploration, imagined=arm.imagined(effort), planted_error=arm.planted, seeds=seeds,
                 **error.bias.columns("bias"), persistent=error.persistent, noise=error.noise, error=error.total,
             )
         )  # fmt: skip

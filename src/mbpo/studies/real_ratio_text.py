@@ -53,7 +53,7 @@ def _others(rows: Sequence[Row]) -> dict[Variant, str]:
     found = {}
     for width, imagined in sorted({(row["exploration"], row["imagined"]) for row in rows} - {plain}):
         words = [f"exploring {width:g} times as widely inside the model"] if width != plain[0] else []
-        words += [f"having {imagined:,} imagined rows, not {plain[1]:,}"] if imagined != plain[1] else []
+        words += [f"imagining {imagined:,} rows instead of {plain[1]:,}"] if imagined != plain[1] else []
         found[width, imagined] = " and ".join(words)
     return found
 
@@ -130,6 +130,8 @@ def _everywhere(by_system: Mapping[str, Sequence[Row]]) -> list[str]:
     about = f"{len(by_system)} systems, {first[0]['transitions']:,} real transitions, {first[0]['seeds']} seeds each"
     if not finite:
         return [f"{about}: the median excess cost is infinite at every ratio."]
+    left = [name for name in by_system if name not in finite]
+    about += f" (on {', '.join(left)} every median is infinite)" if left else ""
     best = {name: _one(rows, "best", plain) for name, rows in finite.items()}
     ends = {
         name: tuple(_one(rows, "training", plain, ratio) for ratio in ("0", "1"))

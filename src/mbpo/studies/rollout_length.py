@@ -10,16 +10,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from mbpo.core.intervals import quantile_interval
 from mbpo.core.quantiles import median
 from mbpo.errors import InputError
 from mbpo.lqr import bounds, exact
 from mbpo.lqr.algorithms import Setup, prepare
-from mbpo.lqr.optimum import Optimum
+from mbpo.lqr.optimum import Optimum, default_gain
 from mbpo.lqr.system import LinearQuadratic
 from mbpo.lqr.train import learnable
 from mbpo.studies import sweep
 from mbpo.studies.gradient_error import estimates, measuring_gain, summary
-from mbpo.studies.intervals import quantile_interval
 from mbpo.studies.real_ratio import Arm, best_ratio, check, knobs_of
 from mbpo.studies.result import Progress, Request, StudyResult, table_row
 from mbpo.studies.rollout_length_text import findings as told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,21 +27,24 @@ def _everywhere(best: Sequence[Row], rows: Sequence[Row]) -> list[str]:
     """On how many systems length 1 is worse than the best length, with equally many rows and equally many branches."""
     told = []
     for planted, equal in dict.fromkeys((row["planted_error"], row["equal"]) for row in best):
-        alike = [
-            row
-            for row in best
-            if (row["planted_error"], row["equal"]) == (planted, equal) and row["excess"] is not None
-        ]
+        every = [row for row in best if (row["planted_error"], row["equal"]) == (planted, equal)]
+        alike = [row for row in every if row["excess"]]
         if not alike:
             continue
-        pairs = [(row, _at_one(row, rows)) for row in alike]
         worse = sum(row["best_low"] > 1 for row in alike)
-        times = [one["excess"] / row["excess"] for row, one in pairs if one["excess"] and row["excess"]]
-        ratio = f"{float(median(times)):.2g} times (median)" if times else "not comparable with"
+        at_one = [(_at_one(row, rows)["excess"], row["excess"]) for row in alike]
+        times = float(median([math.inf if one is None else one / least for one, least in at_one]))
+        ratio = (
+            f"{times:.2g} times (median) that at the best length"
+            if math.isfinite(times)
+            else "infinite on most"
+        )
+        left = [row["system"] for row in every if not row["excess"]]
+        lost = f"; on {', '.join(left)} it is infinite at every length" if left else ""
         told.append(
             f"{_model(planted)}, equally many {equal}, {alike[0]['transitions']:,} real transitions, "
             f"{alike[0]['seeds']} seeds on each of {len(alike)} systems: the best length lies above 1 in 95 % of "
-            f"bootstrap samples on {worse}; at length 1 the median excess cost is {ratio} that at the best length."
+            f"bootstrap samples on {worse}; at length 1 the median excess cost is {ratio}{lost}."
         )
     return told
 

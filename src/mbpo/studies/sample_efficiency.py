@@ -12,25 +12,27 @@ from typing import Any
 
 import numpy as np
 
+from mbpo.core.intervals import finite, quantile_interval
 from mbpo.errors import InputError
 from mbpo.lqr.coordinates import exploration_covariance
 from mbpo.lqr.gradients import ESTIMATORS
 from mbpo.lqr.limits import limit_quantiles, limit_weights, regressor_covariance, regret_constant
+from mbpo.lqr.needed import LEVELS, needed
 from mbpo.lqr.optimum import default_gain
 from mbpo.lqr.settings import Settings
 from mbpo.lqr.system import LinearQuadratic
 from mbpo.lqr.train import Training, learnable, planned, train
-from mbpo.studies.intervals import finite, quantile_interval
 from mbpo.studies.result import Progress, Request, StudyResult, table_row
 from mbpo.studies.sample_efficiency_text import findings as told
 
 DEFAULT_SEEDS, DEFAULT_TRANSITIONS = 16, 10_000
 PROCESSES = 2  # most of the time goes into compiling, which uses one core
 FEW = 2  # systems on which every learner is shown
-LEVELS = {"10": 0.1, "1": 0.01, "0.1": 0.001}  # per cent of excess cost
 SHOWN = 12  # points of a curve
-MANY_SYSTEMS = ("mbpo", "dpg", "policy-gradient", "certainty-equivalence")
-HEADLINE = ("mbpo", "mbpo-simple", "certainty-equivalence", "policy-gradient", "dpg")
+MANY_SYSTEMS = ("mbpo", "dpg", "policy-gradient", "plain-gpomdp", "certainty-equivalence")
+HEADLINE = (
+    "mbpo", "mbpo-simple", "certainty-equivalence", "policy-gradient", "dpg", "plain-gpomdp", "plain-reinforce",
+)  # fmt: skip
 COLUMNS = {
     "part": "learner: one learner at the end of its data; curve: the same along the way; limit: what no learner beats",
     "system": "name",
@@ -46,6 +48,7 @@ COLUMNS = {
     "over_limit": "median excess divided by that limit",
     "law_median": "median of the limit law of data gathered offline, at as many transitions",
     "law_p90": "90th percentile of that law",
+    "first": "transitions at the first record: a count of as many is an upper bound",
     **{
         f"{name}_{level}": words
         for level in LEVELS
@@ -64,7 +67,14 @@ CAVEATS = (
     ),
     "Offline data come from the first gain with the exploration that learners use; learners improve as they collect.",
     f"On more than {FEW} systems at once mbpo-simple and most model-free learners are left out, for their time.",
-    "Transitions are counted at the end of rounds, so that the counts are multiples of a round.",
+    (
+        "Transitions are counted at the end of rounds, which grow with the transitions so far where a learner can use "
+        "rounds of any length. A count that is the first record is an upper bound."
+    ),
+    (
+        "policy-gradient has a fitted baseline and Gauss-Newton steps; plain-gpomdp and plain-reinforce have neither, "
+        "and a constant step in units of the largest curvature, which a user would have to find."
+    ),
 )
 
 
@@ -189,23 +199,10 @@ def _row(name: str, training: Training, at: int, law: tuple[float, float]) -> di
     }  # fmt: skip
     if at == -1:
         for level, share in LEVELS.items():
-            needed = transitions_to(training.transitions, training.excess_cost, share)
-            middle = quantile_interval(needed)
-            p90 = float(np.quantile(needed, 0.9, method="inverted_cdf"))
-            ends = (middle.estimate, middle.low, middle.high, p90)
+            found = needed(training.transitions, training.excess_cost, share)
             names = [f"{each}_{level}" for each in ("to", "to_low", "to_high", "to_p90")]
-            values |= dict(zip(names, map(_whole, ends), strict=True))
+            values |= dict(zip(names, found[:4], strict=True)) | {"first": found.first}
     return table_row(COLUMNS, **values)
-
-
-def transitions_to(transitions: np.ndarray, excess: np.ndarray, level: float) -> np.ndarray:
-    """Real transitions of each seed until its excess [S, r] stays at or below `level`, [S]; infinite where the last one
-    is above it."""
-    above = ~(excess <= level)
-    last = excess.shape[1] - np.argmax(above[:, ::-1], axis=1)  # the round after the last one above
-    first = np.where(above.any(axis=1), last, 0)
-    counts = np.append(transitions.astype(np.float64), math.inf)
-    return counts[first]
 
 
 def _law(system: LinearQuadratic, transitions: int) -> tuple[float, float]:

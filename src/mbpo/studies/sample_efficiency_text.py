@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mbpo.studies.intervals import LEAST_SEEDS
+from mbpo.core.intervals import LEAST_SEEDS
 from mbpo.studies.wording import TOO_FEW, between, per_cent
 
 Row = Mapping[str, Any]
@@ -15,9 +15,11 @@ TOLD = (
     "mbpo-simple",
     "certainty-equivalence",
     "policy-gradient",
+    "plain-gpomdp",
     "dpg",
 )  # of all learners, in a sentence
 LEVELS = ("0.1", "1", "10")  # per cent, the finest first
+LIKELIHOOD = {"policy-gradient": "policy gradient", "plain-gpomdp": "plain GPOMDP"}  # by algorithm
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
@@ -45,26 +47,37 @@ def _needed(row: Row) -> str:
     if middle is None:
         return f"more than {row['transitions']:,}"
     if row["seeds"] < LEAST_SEEDS:
-        return f"{middle:,} ({TOO_FEW})"
+        return f"{_bounded(row, '1')}{middle:,} ({TOO_FEW})"
     upper = f"{high:,}" if high is not None else f"more than {row['transitions']:,}"
-    return f"{middle:,} ({low:,} to {upper})"
+    return f"{_bounded(row, '1')}{middle:,} ({low:,} to {upper})"
+
+
+def _bounded(row: Row, level: str) -> str:
+    """Whether a count is the first record, and so an upper bound."""
+    return "at most " if row[f"to_{level}"] == row["first"] else ""
 
 
 def _saved(by_name: Mapping[str, Mapping[str, Row]]) -> list[str]:
-    """The factor by which policy gradient on real data needs more transitions, at each system's finest common level."""
-    factors, lost = [], {"policy gradient": 0, "MBPO": 0}
+    """The factors by which policy gradients on real data need more transitions."""
+    theirs = [name for name in LIKELIHOOD if any(name in learners for learners in by_name.values())]
+    return [sentence for name in theirs for sentence in _saved_over(by_name, name)]
+
+
+def _saved_over(by_name: Mapping[str, Mapping[str, Row]], other: str) -> list[str]:
+    """The factor by which another learner needs more transitions, at each system's finest common level."""
+    name = LIKELIHOOD[other]
+    factors, bounds, lost = [], [], {name: 0, "MBPO": 0}
     for learners in by_name.values():
-        ours, theirs = learners["mbpo"], learners["policy-gradient"]
+        ours, theirs = learners["mbpo"], learners[other]
         for who, row in zip(lost, (theirs, ours), strict=True):
             lost[who] += row["to_10"] is None
         both = [level for level in LEVELS if ours[f"to_{level}"] and theirs[f"to_{level}"]]
         factors += [_factor(ours, theirs, level) for level in both[:1]]
+        bounds += [ours["system"] for level in both[:1] if _bounded(ours, level)]
     seeds = next(iter(by_name.values()))["mbpo"]["seeds"]
     tail = "".join(f"; on {n} {who} did not reach 10 % with the data it had" for who, n in lost.items() if n)
     if not factors:
-        return [
-            f"On no system did policy gradient on real data and MBPO both reach 10 % ({seeds} seeds each){tail}."
-        ]
+        return [f"On no system did {name} on real data and MBPO both reach 10 % ({seeds} seeds each){tail}."]
     middle = sorted(factors)[len(factors) // 2]
     ends = TOO_FEW if seeds < LEAST_SEEDS else f"90 %: {middle[1]:.2g} to {middle[2]}"
     needs, many = f"{middle[0]:.2g} ({ends})", ""
@@ -72,10 +85,12 @@ def _saved(by_name: Mapping[str, Mapping[str, Row]]) -> list[str]:
         needs = f"{min(factors)[0]:.2g} to {max(factors)[0]:.2g}"
         many = f"the middle one of {len(factors)} systems {middle[0]:.2g}, {ends}; "
     sentence = (
-        f"Policy gradient on real data needs {needs} times the transitions of MBPO to the finest of 10 %, 1 % and "
-        f"0.1 % that both reach ({many}{seeds} seeds each){tail}."
+        f"{name[:1].upper()}{name[1:]} on real data needs {needs} times the transitions of MBPO to the finest of "
+        f"10 %, 1 % and 0.1 % that both reach ({many}{seeds} seeds each){tail}"
     )
-    return [sentence]
+    if bounds:
+        sentence += f"; at least that on {', '.join(bounds)}, where MBPO was there at its first record"
+    return [f"{sentence}."]
 
 
 def _factor(ours: Row, theirs: Row, level: str) -> tuple[float, float, str]:

@@ -29,7 +29,7 @@ from mbpo.core.schedule import Linear, constant
 from mbpo.core.types import Transition
 from mbpo.lqr import exact
 from mbpo.lqr.agents import GradientAgent
-from mbpo.lqr.algorithms import ALGORITHMS, Setup, assemble
+from mbpo.lqr.algorithms import ALGORITHMS, Choices, Setup, Sizes, assemble
 from mbpo.lqr.model import LinearModel
 from mbpo.studies.result import Progress
 
@@ -38,8 +38,9 @@ CHUNK = 32  # runs that one device computes side by side: enough to fill vectors
 
 @dataclasses.dataclass(frozen=True)
 class Effort:
-    """What all runs of a sweep spend: `warmup` real steps, then `rounds` of `steps` real steps, `branches` imagined
-    ones of up to `longest` steps, and `updates` updates on batches of `batch` transitions."""
+    """What all runs of a sweep spend: `warmup` real steps, `early` rounds of other sizes, then `rounds` of `steps` real
+    steps, each with `branches` imagined ones of up to `longest` steps and `updates` updates on batches of `batch`
+    transitions."""
 
     warmup: int
     rounds: int
@@ -48,17 +49,18 @@ class Effort:
     batch: int = 512
     branches: int = 100
     longest: int = 20
+    early: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, transitions: int, rounds: int, updates: int, **sizes: int) -> Effort:
+    def of(cls, transitions: int, rounds: int, updates: int, longest: int = 20) -> Effort:
         """`transitions` real steps in `rounds` equal rounds after a warm-up of about the same length."""
         steps = transitions // (rounds + 1)
-        return cls(transitions - rounds * steps, rounds, steps, updates, **sizes)
+        return cls(transitions - rounds * steps, rounds, steps, updates, longest=longest)
 
     @property
     def transitions(self) -> np.ndarray:
         """Real transitions used after each round, [rounds]."""
-        return self.warmup + self.steps * np.arange(1, self.rounds + 1)
+        return self.warmup + np.cumsum([*self.early, *[self.steps] * self.rounds])
 
 
 class Knobs(NamedTuple):
@@ -108,8 +110,9 @@ def base(setup: Setup, effort: Effort, model: bool = True) -> tuple[Parts, Plan]
     """The parts and the plan that all runs share: `mbpo` with the deterministic policy gradient; without a model the
     same learner on real data alone."""
     known = ALGORITHMS["mbpo"] if model else ALGORITHMS["dpg"]
-    sizes = (effort.warmup, effort.rounds, effort.steps)
-    parts, plan = assemble(setup, known, sizes, "dpg", known.real_ratio, known.rollout_length, False)
+    sizes = Sizes(effort.warmup, effort.early, effort.rounds + len(effort.early), effort.steps)
+    chosen = Choices("dpg", known.real_ratio, None, known.rollout_length)
+    parts, plan = assemble(setup, known, sizes, chosen)
     assert isinstance(plan.batches, Replay)
     branches = None
     if model:

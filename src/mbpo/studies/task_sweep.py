@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mbpo.core.intervals import interquartile_mean_interval, quantile_interval
 from mbpo.errors import InputError, did_you_mean
 from mbpo.runs.plain import plain
 from mbpo.runs.task_folder import check_free
@@ -17,7 +18,6 @@ from mbpo.runs.task_record import read_task_run
 from mbpo.runs.task_request import TaskRequest
 from mbpo.runs.task_run import Progress as TaskProgress
 from mbpo.runs.task_run import train_task
-from mbpo.studies.intervals import interquartile_mean_interval, quantile_interval
 from mbpo.studies.result import Progress, Request, StudyResult
 from mbpo.studies.task_sweep_text import caveats, findings
 

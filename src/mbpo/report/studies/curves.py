@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from mbpo.core.intervals import LEAST_SEEDS
 from mbpo.report import palette
 from mbpo.report.drawing import per_cent
 from mbpo.report.gradient_figures import limits
 from mbpo.report.ticks import log_axis, power
-from mbpo.studies.intervals import LEAST_SEEDS
 
 SMALL = 8.5  # points
 DASHED: palette.Dash = (0, (4, 1.6))

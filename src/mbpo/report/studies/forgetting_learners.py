@@ -9,13 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from mbpo.core.intervals import LEAST_SEEDS
 from mbpo.report import palette
 from mbpo.report.drawing import Picture, end_labels, new_figure, per_cent, style, to_svg
 from mbpo.report.gradient_figures import limits
 from mbpo.report.palette import colour
 from mbpo.report.studies.curves import with_interval
 from mbpo.report.ticks import log_axis, power
-from mbpo.studies.intervals import LEAST_SEEDS
 
 SMALL = 8.0  # points
 LEAST_EXCESS = 1e-6  # smallest excess that is drawn

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from mbpo.report import palette
-from mbpo.report.drawing import Picture, new_figure, per_cent, style, to_svg
+from mbpo.report.drawing import Picture, end_labels, new_figure, per_cent, style, to_svg
 from mbpo.report.gradient_figures import limits
 from mbpo.report.palette import colour
 from mbpo.report.studies.curves import (
@@ -23,6 +23,7 @@ from mbpo.report.studies.curves import (
     excess_curve,
     excess_limits,
     left_out,
+    line_end,
     seeds,
     some,
     tag_of,
@@ -41,6 +42,8 @@ AMOUNTS = (
 )  # most data first
 LENGTHS = (("dyna", "v"), ("mbpo", "o"), ("off-pac", "D"), ("dpg", "s"), ("mbpo-simple", "^"))
 RATIO_TICKS = ([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
+MANY = 3  # systems from which on one figure shows all of them
+TINTS = ("mbpo", "mbpo-simple", "dpg", "dyna", "off-pac", "policy-gradient", "known", "certainty-equivalence")
 ACROSS = "share of real transitions in a batch"
 SCHEDULES_AT, SCHEDULE_GAP = 1.2, 0.24  # where the column of schedules is, in units of the ratio
 DODGE = 0.045  # between marks that would hide each other
@@ -48,8 +51,8 @@ SIDESTEP = 1.05  # the same on a logarithmic axis
 
 
 def pictures(result: Mapping[str, Any]) -> list[Picture]:
-    """Five figures for each system of the study's JSON object."""
-    found: list[Picture | None] = []
+    """Five figures for each system of the study's JSON object, after one of all of them where there are many."""
+    found: list[Picture | None] = [_overview(result["rows"])] if len(result["systems"]) >= MANY else []
     for place, system in enumerate(result["systems"]):
         rows, tag = some(result["rows"], system=system), tag_of(result["systems"], place)
         trained = some(rows, part="training")
@@ -63,6 +66,74 @@ def pictures(result: Mapping[str, Any]) -> list[Picture]:
             found.append(_why(system, some(rows, part="gradient", rollout_length=length, **equal), tag))
             found.append(_best(system, some(rows, part="best", **usual, **equal), tag))
     return [picture for picture in found if picture is not None]
+
+
+def _overview(rows: Sequence[Row]) -> Picture | None:
+    """Excess cost over that with real data alone, a line for each system, a panel for each way to imagine."""
+    trained = some(rows, part="training", planted_error=0.0)
+    length, updates = _usual(some(rows, part="training"))
+    most = max(row["transitions"] for row in trained)
+    usual = _constant(some(trained, rollout_length=length, updates=updates, transitions=most))
+    ways = sorted({(row["exploration"], row["imagined"]) for row in usual})
+    lines = {way: _relative(some(usual, exploration=way[0], imagined=way[1])) for way in ways}
+    lines = {way: found for way, found in lines.items() if found}
+    if not lines:
+        return None
+    values = [value for found in lines.values() for _, shares in found.values() for value in shares]
+    with style():
+        figure, axes = new_figure(0.9 + 2.1 * len(lines), len(lines), right=0.74)
+        figure.subplots_adjust(left=0.16, top=1 - 0.3 / figure.get_figheight(), hspace=0.28)
+        for place, (way, found) in zip(axes, lines.items(), strict=True):
+            _overview_panel(place, found, limits([*values, 1.0], 1.2))
+            words = f"{way[0]:g} times the exploration of the world, {way[1]:,} imagined rows"
+            place.set_title(words, loc="left", fontsize=SMALL, color=palette.MUTED[0], pad=3)
+        axes[-1].set_xlabel(ACROSS)
+        svg = to_svg(figure)
+    told = "; ".join(
+        f"{way[0]:g} times the exploration, {way[1]:,} rows: "
+        + ", ".join(f"{name} {shares[-1]:.2g}" for name, (_, shares) in found.items())
+        for way, found in lines.items()
+    )
+    return Picture(
+        "real-ratio-overview", "What the real ratio does on every system",
+        f"Median excess cost over that with real data alone, after {most:,} real transitions, {seeds(usual)} each: "
+        "below 1 imagined rows help. Systems whose median is infinite at a ratio have no mark there.",
+        f"At imagined data alone, relative to real data alone. {told}.",
+        svg,
+    )  # fmt: skip
+
+
+def _relative(rows: Sequence[Row]) -> dict[str, tuple[list[float], list[float]]]:
+    """By system the ratios from 1 down and the excess costs over that at 1, where both are finite."""
+    found = {}
+    for system in dict.fromkeys(row["system"] for row in rows):
+        own = [row for row in some(rows, system=system) if row["excess"]][::-1]
+        if own and float(own[0]["ratio"]) == 1.0 and len(own) > 1:
+            found[system] = (
+                [float(row["ratio"]) for row in own],
+                [row["excess"] / own[0]["excess"] for row in own],
+            )
+    return found
+
+
+def _overview_panel(
+    axes: Axes, lines: Mapping[str, tuple[list[float], list[float]]], height: tuple[float, float]
+) -> None:
+    axes.set_xlim(1.03, -0.03)
+    axes.set_xticks(*RATIO_TICKS)
+    axes.set_yscale("log")
+    axes.set_ylim(height)
+    log_axis(axes.yaxis, height, lambda value: f"{value:g}")
+    axes.axhline(1.0, color=palette.MUTED[0], lw=0.8)
+    axes.set_ylabel("over real data alone")
+    axes.grid(True, which="major")
+    axes.set_axisbelow(True)
+    ends = []
+    for i, (system, (ratios, shares)) in enumerate(lines.items()):
+        tint = colour(TINTS[i % len(TINTS)])
+        axes.plot(ratios, shares, color=tint, lw=1.2, marker="o", ms=3)
+        ends += line_end(np.array(ratios), np.array(shares), system, tint)
+    end_labels(axes, ends, SMALL)
 
 
 def _usual(trained: Sequence[Row]) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from mbpo.lqr.needed import LEVELS
 from mbpo.report import palette
 from mbpo.report.drawing import Picture, end_labels, new_figure, per_cent, style, to_svg
 from mbpo.report.palette import colour, label, mark
@@ -26,7 +27,6 @@ from mbpo.report.ticks import log_axis
 
 FEW = 2  # systems of which each has figures of its own
 SMALL = 8.0  # points
-LEVELS = {"10": 0.1, "1": 0.01, "0.1": 0.001}
 FAMILIES = {"o": "likelihood ratios", "s": "importance sampling", "v": "cost differences"}  # by mark
 # width, opacity; the median of the limit law is wide and pale, since certainty equivalence is grey and lies on it
 MEDIAN, P90, REGRET = ("solid", 4.5, 0.35), ((0, (1, 1.3)), 1.6, 0.8), ((0, (5, 2)), 1.1, 0.9)
