@@ -48,8 +48,8 @@ INTRODUCTION = (
     "by `python benchmarks/answers.py`, which wrote this page. Intervals are over seeds."
 )
 ASKED = (
-    Asked("sample-efficiency", 16, 20_000, "sample-efficiency-overview"),
     Asked("real-ratio", 16, 3000, "real-ratio-overview"),
+    Asked("sample-efficiency", 16, 20_000, "sample-efficiency-overview"),
     Asked("rollout-length", 16, 3000, ""),
 )
 
@@ -141,8 +141,8 @@ def _learners() -> list[str]:
     about = (
         "Random systems with 1 to 6 states (`benchmarks/random_systems.py`), medians over systems of medians "
         f"over {record['rows'][0]['seeds']} seeds; counts and intervals of each system are in `random_systems.json`. "
-        "`plain-` learners have the best of three steps on each system. Why the Gaussian way failed as it was first tried "
-        "is told in [why the Gaussian hack failed](why-the-gaussian-hack-failed.md)."
+        "`plain-` learners have the best of three steps on each system. Why the Gaussian way failed as it was first "
+        "tried is told in [why the Gaussian hack failed](why-the-gaussian-hack-failed.md)."
     )
     return [*lines, "", about]
 

@@ -407,9 +407,9 @@ def test_findings_about_many_systems_count_them():
     ends, fewer, wider, why, planted = findings([*other, *rows], 5, 4)
     assert ends == (
         "5 systems, 3,000 real transitions, 8 seeds each (on e every median is infinite), equal exploration: a mixture "
-        "has the least median excess cost on 2 of 4 (a, b), and in 95 % of bootstrap samples on 1 of 4 (a). Between the two ends, "
-        "real data alone end below imagined data alone on 2 of 4 (a, c) and above on 1 of 4 (d), counting those whose 95 % intervals "
-        "do not meet."
+        "has the least median excess cost on 2 of 4 (a, b), and in 95 % of bootstrap samples on 1 of 4 (a). Between "
+        "the two ends, real data alone end below imagined data alone on 2 of 4 (a, c) and above on 1 of 4 (d), "
+        "counting those whose 95 % intervals do not meet."
     )
     assert fewer == (
         "Imagining 500 rows instead of 2,000 divides the least median excess cost by 0.5 to 1 (median 1): beyond both "
