@@ -15,8 +15,9 @@ from mbpo.runs.folder import write_run
 from synthetic_runs import synthetic_training
 
 ROW_KEYS = [
-    "system", "algorithm", "improve", "transitions", "to_10_percent", "to_1_percent", "excess_cost", "limit",
-    "unstable",
+    "system", "algorithm", "improve", "transitions",
+    *(f"to_{level}_percent{end}" for level in (10, 1) for end in ("", "_low", "_high", "_at_most")),
+    "excess_cost", "limit", "unstable",
 ]  # fmt: skip
 KEYS = ["report", "system", "transitions", "seeds", "seed", "finding", "runs"]
 

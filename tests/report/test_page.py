@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mbpo.cli.many_runs import run_rows
-from mbpo.core.intervals import quantile_interval
 from mbpo.errors import InputError
 from mbpo.lqr import exact
+from mbpo.lqr.intervals import quantile_interval
 from mbpo.report.figures import excess_figure, spread_figure
 from mbpo.report.measures import finding, median_excess, transitions_to
 from mbpo.report.page import write_report

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from mbpo.errors import InputError
-from mbpo.lqr import kalman
+from mbpo.lqr import intervals, kalman
 from mbpo.lqr.autoregressive import gradient_descent
 from mbpo.lqr.hidden import HiddenSystem, resolve_hidden, simulate
 from mbpo.lqr.history import HistoryTraining
 from mbpo.lqr.output_feedback import best_history_gain, lqg_cost
-from mbpo.studies import forgetting, intervals
+from mbpo.studies import forgetting
 from mbpo.studies.forgetting_text import COLUMNS, _missing, findings
 from mbpo.studies.result import Request
 

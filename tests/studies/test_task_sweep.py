@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import trim_mean
 
-from mbpo.core.intervals import interquartile_mean_interval
 from mbpo.errors import InputError
+from mbpo.lqr.intervals import interquartile_mean_interval
 from mbpo.presets import override, preset
 from mbpo.report.studies import pictures_of
 from mbpo.runs.metrics import read_metrics

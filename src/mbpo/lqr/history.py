@@ -37,13 +37,11 @@ from mbpo.lqr.algorithms import (
     IMAGINED_EXPLORATION,
     ROUNDS,
 )
-from mbpo.lqr.coordinates import exploration_covariance
 from mbpo.lqr.environment import covariance_factor
 from mbpo.lqr.gradients import ReplayedRows
 from mbpo.lqr.hidden import HiddenSystem
 from mbpo.lqr.model import LeastSquares, LinearModel
 from mbpo.lqr.objective import Objective
-from mbpo.lqr.optimum import solve
 from mbpo.lqr.output_feedback import (
     history_cost,
     lqg_cost,
@@ -225,8 +223,7 @@ def _assemble(
 ) -> tuple[Parts, Plan]:
     start = np.zeros((system.input_dim, len(used)))
     start[:, used] = starting_gain(system, order)
-    seen = seen_state(system)
-    S = exploration_covariance(seen, solve(seen))
+    S = disturbing_exploration(system)
     limit = _limit(system, order, start[:, used], S)
     mask = jnp.asarray(used, jnp.float64)
     Q = np.zeros((len(used), len(used)))
@@ -243,6 +240,19 @@ def _assemble(
         )
     plan = Plan(batches, transitions - rounds * steps, rounds, steps, ALGORITHMS[algorithm].updates)
     return parts, plan
+
+
+def disturbing_exploration(system: HiddenSystem) -> np.ndarray:
+    """S, diagonal, with B S B' and W of equal trace and every input contributing equally, [m, m].
+
+    Exploring disturbs a hidden state as much as the process noise does (its start's covariance takes the place of no
+    noise). The bias of a regression on histories falls as exploration grows, so what it costs is not the only question.
+    """
+    seen = seen_state(system)
+    noise = float(np.trace(seen.W)) or float(np.trace(seen.initial_covariance))
+    reach = np.sum(seen.B**2, axis=0)
+    reach = np.maximum(reach, 1e-6 * np.max(reach))
+    return np.diag(noise / (seen.action_dim * reach))
 
 
 def _limit(system: HiddenSystem, order: int, start: np.ndarray, S: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mbpo.core.intervals import LEAST_SEEDS, quantile_interval
+from mbpo.lqr.intervals import LEAST_SEEDS, quantile_interval
 
 LEVELS = {"10": 0.1, "1": 0.01, "0.1": 0.001}  # per cent of excess cost
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from mbpo.core.intervals import RESAMPLES, Interval, mean_interval, percentile_interval
 from mbpo.errors import InputError
 from mbpo.lqr import bounds
 from mbpo.lqr.coordinates import exploration_covariance
+from mbpo.lqr.intervals import RESAMPLES, Interval, mean_interval, percentile_interval
 from mbpo.lqr.optimum import default_gain, solve
 from mbpo.lqr.reference import lyapunov, spectral_radius
 from mbpo.lqr.system import LinearQuadratic

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from mbpo.core.intervals import RESAMPLES, finite, mean_interval, percentile_interval, quantile_interval
 from mbpo.errors import InputError
 from mbpo.lqr import autoregressive, kalman, output_feedback
 from mbpo.lqr.autoregressive import (
@@ -23,10 +22,9 @@ from mbpo.lqr.autoregressive import (
     gradient_descent,
     least_squares_online,
 )
-from mbpo.lqr.coordinates import exploration_covariance
 from mbpo.lqr.hidden import HiddenSystem, resolve_hidden, simulate
-from mbpo.lqr.history import train_on_history
-from mbpo.lqr.optimum import solve
+from mbpo.lqr.history import disturbing_exploration, train_on_history
+from mbpo.lqr.intervals import RESAMPLES, finite, mean_interval, percentile_interval, quantile_interval
 from mbpo.studies.forgetting_text import CAVEATS, COLUMNS, findings
 from mbpo.studies.result import Progress, Request, StudyResult, table_row
 
@@ -250,8 +248,7 @@ def _control(
 
 def _control_limits(system: HiddenSystem, order: int) -> list[dict[str, Any]]:
     """The two exact rows of an order; raises InputError where there is no optimum or no way to start."""
-    lqg, seen = output_feedback.lqg_cost(system), output_feedback.seen_state(system)
-    exploration = exploration_covariance(seen, solve(seen))
+    lqg, exploration = output_feedback.lqg_cost(system), disturbing_exploration(system)
     found = {
         "certainty equivalence, unlimited data": output_feedback.regression_limit(system, order, exploration)[
             1

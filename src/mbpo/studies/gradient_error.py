@@ -18,7 +18,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mbpo.core.buffer import Ring
-from mbpo.core.intervals import RESAMPLES, Interval, percentile_interval
 from mbpo.core.loop import Parts, RunState, branch, fitted
 from mbpo.core.plan import Plan, Replay
 from mbpo.core.precision import double_precision
@@ -26,6 +25,7 @@ from mbpo.core.types import Clock, Experience
 from mbpo.lqr import exact
 from mbpo.lqr.agents import GradientAgent
 from mbpo.lqr.algorithms import Setup
+from mbpo.lqr.intervals import RESAMPLES, Interval, percentile_interval
 from mbpo.lqr.optimum import Optimum
 from mbpo.lqr.policy import LinearGaussian
 from mbpo.studies.sweep import CHUNK, Knobs, configured

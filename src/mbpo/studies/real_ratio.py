@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from mbpo.core.intervals import RESAMPLES, finite, quantile_interval
 from mbpo.core.quantiles import median
 from mbpo.core.schedule import Linear
 from mbpo.errors import InputError
 from mbpo.lqr import exact
 from mbpo.lqr.algorithms import IMAGINED_EXPLORATION, prepare
+from mbpo.lqr.intervals import RESAMPLES, finite, quantile_interval
 from mbpo.lqr.system import LinearQuadratic
 from mbpo.lqr.train import learnable
 from mbpo.studies import sweep

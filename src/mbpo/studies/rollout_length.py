@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from mbpo.core.intervals import quantile_interval
 from mbpo.core.quantiles import median
 from mbpo.errors import InputError
 from mbpo.lqr import bounds, exact
 from mbpo.lqr.algorithms import Setup, prepare
+from mbpo.lqr.intervals import quantile_interval
 from mbpo.lqr.optimum import Optimum, default_gain
 from mbpo.lqr.system import LinearQuadratic
 from mbpo.lqr.train import learnable

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from mbpo.core.intervals import finite, quantile_interval
 from mbpo.errors import InputError
 from mbpo.lqr.coordinates import exploration_covariance
 from mbpo.lqr.gradients import ESTIMATORS
+from mbpo.lqr.intervals import finite, quantile_interval
 from mbpo.lqr.limits import limit_quantiles, limit_weights, regressor_covariance, regret_constant
 from mbpo.lqr.needed import LEVELS, needed
 from mbpo.lqr.optimum import default_gain

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mbpo.core.intervals import LEAST_SEEDS
+from mbpo.lqr.intervals import LEAST_SEEDS
 from mbpo.studies.wording import TOO_FEW, between, per_cent
 
 Row = Mapping[str, Any]

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mbpo.core.intervals import interquartile_mean_interval, quantile_interval
 from mbpo.errors import InputError, did_you_mean
+from mbpo.lqr.intervals import interquartile_mean_interval, quantile_interval
 from mbpo.runs.plain import plain
 from mbpo.runs.task_folder import check_free
 from mbpo.runs.task_record import read_task_run

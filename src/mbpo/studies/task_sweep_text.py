@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import trim_mean
 
-from mbpo.core.intervals import LEAST_SEEDS, QUARTER, RESAMPLES, interquartile_mean_interval
+from mbpo.lqr.intervals import LEAST_SEEDS, QUARTER, RESAMPLES, interquartile_mean_interval
 from mbpo.studies.wording import TOO_FEW, between, per_cent
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mbpo.core.intervals import LEAST_SEEDS
+from mbpo.lqr.intervals import LEAST_SEEDS
 
 TOO_FEW = "too few seeds for an interval"
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from mbpo.core.intervals import LEAST_SEEDS
+from mbpo.lqr.intervals import LEAST_SEEDS
 from mbpo.report import palette
 from mbpo.report.drawing import per_cent
 from mbpo.report.gradient_figures import limits

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from mbpo.core.intervals import LEAST_SEEDS
+from mbpo.lqr.intervals import LEAST_SEEDS
 from mbpo.report import palette
 from mbpo.report.drawing import Picture, end_labels, new_figure, per_cent, style, to_svg
 from mbpo.report.gradient_figures import limits

@@ -16,9 +16,9 @@ from mbpo.report.studies.curves import Row, seeds, some, with_interval
 from mbpo.report.ticks import log_axis
 
 SMALL = 8.0  # points
-MAIN = ("mbpo", "mbpo-simple", "certainty-equivalence", "policy-gradient", "dpg")
+MAIN = ("mbpo", "mbpo-simple", "certainty-equivalence", "policy-gradient", "dpg", "plain-gpomdp")
 AGAINST_LIMIT = MAIN[:3]
-MARKS: dict[str, str] = dict(zip(MAIN, ("o", "^", "s", "v", "D"), strict=True))
+MARKS: dict[str, str] = dict(zip(MAIN, ("o", "^", "s", "v", "D", "P"), strict=True))
 GREY = palette.MUTED[0]
 ASIDE = 0.09  # of the width, for what has no value
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, quantile_test
 
-from mbpo.core.intervals import (
+from mbpo.lqr.intervals import (
     LEAST_SEEDS,
     interquartile_mean_interval,
     mean_interval,
