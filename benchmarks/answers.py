@@ -9,11 +9,12 @@ With `--write` nothing is run.
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from mbpo.report.studies import pictures_of
 
 HERE = Path(__file__).parent
 RUNS = HERE.parent / "runs" / "answers"
@@ -84,9 +85,16 @@ def _record(asked: Asked) -> None:
         "platform": config["platform"],
     }
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
-    if asked.figure:
-        (DOCS / "figures").mkdir(exist_ok=True)
-        shutil.copyfile(out / "figures" / f"{asked.figure}.svg", DOCS / "figures" / f"{asked.study}.svg")
+    for picture in pictures_of(result):
+        if picture.name == asked.figure:
+            (DOCS / "figures").mkdir(exist_ok=True)
+            (DOCS / "figures" / f"{asked.study}.svg").write_text(_on_white(picture.svg))
+
+
+def _on_white(svg: str) -> str:
+    """The figure with a background, for pages that are dark."""
+    begin = svg.index(">", svg.index("<svg")) + 1
+    return f'{svg[:begin]}<rect width="100%" height="100%" fill="white"/>{svg[begin:]}'
 
 
 def _page(record: dict) -> str:

@@ -81,11 +81,11 @@ def _overview(rows: Sequence[Row]) -> Picture | None:
         return None
     values = [value for found in lines.values() for _, shares in found.values() for value in shares]
     with style():
-        figure, axes = new_figure(0.9 + 2.1 * len(lines), len(lines), right=0.74)
+        figure, axes = new_figure(0.9 + 2.1 * len(lines), len(lines), right=0.64)
         figure.subplots_adjust(left=0.16, top=1 - 0.3 / figure.get_figheight(), hspace=0.28)
         for place, (way, found) in zip(axes, lines.items(), strict=True):
             _overview_panel(place, found, limits([*values, 1.0], 1.2))
-            words = f"{way[0]:g} times the exploration of the world, {way[1]:,} imagined rows"
+            words = f"{way[0]:g}× the world's exploration, {way[1]:,} imagined rows"
             place.set_title(words, loc="left", fontsize=SMALL, color=palette.MUTED[0], pad=3)
         axes[-1].set_xlabel(ACROSS)
         svg = to_svg(figure)
