@@ -79,11 +79,11 @@ def _saved_over(by_name: Mapping[str, Mapping[str, Row]], other: str) -> list[st
     if not factors:
         return [f"On no system did {name} on real data and MBPO both reach 10 % ({seeds} seeds each){tail}."]
     middle = sorted(factors)[len(factors) // 2]
-    ends = TOO_FEW if seeds < LEAST_SEEDS else f"90 %: {middle[1]:.2g} to {middle[2]}"
-    needs, many = f"{middle[0]:.2g} ({ends})", ""
+    ends = TOO_FEW if seeds < LEAST_SEEDS else f"90 %: {_two(middle[1])} to {middle[2]}"
+    needs, many = f"{_two(middle[0])} ({ends})", ""
     if len(factors) > 1:
-        needs = f"{min(factors)[0]:.2g} to {max(factors)[0]:.2g}"
-        many = f"the middle one of {len(factors)} systems {middle[0]:.2g}, {ends}; "
+        needs = f"{_two(min(factors)[0])} to {_two(max(factors)[0])}"
+        many = f"the middle one of {len(factors)} systems {_two(middle[0])}, {ends}; "
     sentence = (
         f"{name[:1].upper()}{name[1:]} on real data needs {needs} times the transitions of MBPO to the finest of "
         f"10 %, 1 % and 0.1 % that both reach ({many}{seeds} seeds each){tail}"
@@ -93,6 +93,11 @@ def _saved_over(by_name: Mapping[str, Mapping[str, Row]], other: str) -> list[st
     return [f"{sentence}."]
 
 
+def _two(ratio: float) -> str:
+    """Two digits, without a power of ten."""
+    return f"{ratio:.2g}" if ratio < 10 else f"{float(f'{ratio:.2g}'):,.0f}"
+
+
 def _factor(ours: Row, theirs: Row, level: str) -> tuple[float, float, str]:
     """The ratio of medians, and an interval that holds it when those of both medians hold theirs, in 90 % of cases; of
     few seeds it means nothing."""
@@ -100,7 +105,7 @@ def _factor(ours: Row, theirs: Row, level: str) -> tuple[float, float, str]:
         return theirs[f"to_{level}"] / ours[f"to_{level}"], 0.0, "unbounded"
     ends = [row[f"to_{end}_{level}"] for row in (ours, theirs) for end in ("low", "high")]
     low = 0.0 if ends[1] is None else ends[2] / ends[1]
-    high = "unbounded" if ends[3] is None else f"{ends[3] / ends[0]:.2g}"
+    high = "unbounded" if ends[3] is None else _two(ends[3] / ends[0])
     return theirs[f"to_{level}"] / ours[f"to_{level}"], low, high
 
 
