@@ -88,15 +88,22 @@ def main() -> None:
     runs = [(case, seed) for case in BENCHMARKS[args.name] for seed in case.seeds]
     if not args.collect:
         _train(runs, args.a_core_each)
-    rows = [_row(case, seed) for case, seed in runs]
+    target = HERE / f"tasks_{args.name}.json"
+    earlier = _earlier(target)
+    rows = [_row(case, seed) or earlier.get((case.target, case.preset, seed)) for case, seed in runs]
     record = {
         "command": f"python benchmarks/tasks.py {args.name}",
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "platform": platform.platform()},
         "runs": [row for row in rows if row is not None],
     }
-    target = HERE / f"tasks_{args.name}.json"
     target.write_text(json.dumps(record, indent=1) + "\n")
     print(f"{target}: {len(record['runs'])} runs")
+
+
+def _earlier(target: Path) -> dict[tuple[str, str, int], dict]:
+    """The rows of an earlier record, which stay for runs whose folders are gone."""
+    found = json.loads(target.read_text())["runs"] if target.exists() else []
+    return {(row["target"], row["preset"], row["seed"]): row for row in found}
 
 
 def _train(runs: list[tuple[Case, int]], a_core_each: bool) -> None:
