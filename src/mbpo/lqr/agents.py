@@ -114,12 +114,8 @@ class GradientAgent(LinearAgent):
     imagines: bool = eqx.field(static=True, default=True)
 
     def init(self, key: PRNGKeyArray) -> PolicyState:
-        del key
-        zero = jnp.zeros((), self.start.dtype)
-        m = self.factor.shape[0]
-        curvature = jnp.zeros((m, m), self.start.dtype)
-        remembered = self.source.init(self.start)
-        return PolicyState(self.start, self.start, curvature, zero, zero + self.trust, zero, remembered)
+        state = super().init(key)
+        return state._replace(trust=state.trust + self.trust, memory=self.source.init(self.start))
 
     def acting(self, state: PolicyState, count: int, key: PRNGKeyArray) -> Float[Array, "c m n"]:
         return self.source.acting(state.gain, count, key)
