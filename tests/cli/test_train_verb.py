@@ -5,6 +5,8 @@ import json
 import pytest
 
 from mbpo.cli import execute
+from mbpo.cli.train_gain import print_gain_result
+from synthetic_runs import synthetic_training
 
 KEYS = {"algorithm", "transitions", "gains", "excess_cost", "limit", "curve"}
 SMALL = [
@@ -19,6 +21,7 @@ SMALL = [
     "--seed",
     "7",
 ]
+ADDED = ("needed", "stood_still", "exploration_cost")  # to results, after the first versions
 
 
 def test_json_contract_and_byte_identity(capsys):
@@ -83,3 +86,13 @@ def test_bad_options_write_nothing(capsys, tmp_path, options):
     assert captured.out == ""
     assert len(captured.err.strip().splitlines()) == 1
     assert not out.exists()
+
+
+def test_results_of_earlier_versions_are_printed_without_what_they_lack(capsys):
+    result = synthetic_training(rounds=40, transitions=4000, seeds=7).to_json()
+    print_gain_result(result, None)
+    assert "2,600 (2,000 to 3,300)" in capsys.readouterr().out
+    print_gain_result({key: result[key] for key in result if key not in ADDED}, None)
+    told = capsys.readouterr().out
+    assert "median excess cost" in told
+    assert "exploring costs" not in told

@@ -50,9 +50,12 @@ def print_gain_result(result: dict[str, Any], out: str | None) -> None:
 
     curve = result["curve"]
     reached = [
-        (f"transitions to {level} % excess", _needed_words(result["needed"][level])) for level in ("10", "1")
+        (f"transitions to {level} % excess", _needed_words(result, level))
+        for level in ("10", "1")
+        if "needed" in result  # not in runs of earlier versions, which the same command reads
     ]
-    still = result["stood_still"]
+    explored = result.get("exploration_cost")
+    still = result.get("stood_still", 0)
     facts = [
         ("real transitions", str(result["transitions"])),
         ("median excess cost J/J* - 1", number(result["median_excess_cost"])),
@@ -60,7 +63,7 @@ def print_gain_result(result: dict[str, Any], out: str | None) -> None:
         ("limit (certainty equivalence)", number(result["limit"])),
         *reached,
         ("unstable seeds at the end", f"{result['unstable']} of {result['seeds']}"),
-        ("exploring costs", f"{result['exploration_cost']:.3g} J* a step"),
+        *([] if explored is None else [("exploring costs", f"{explored:.3g} J* a step")]),
         ("real rollouts cut off", str(result["cuts"])),
         ("report", f"{out}/report.html" if out else "add --out DIR to keep the run and draw it"),
     ]
@@ -73,9 +76,10 @@ def print_gain_result(result: dict[str, Any], out: str | None) -> None:
         )
 
 
-def _needed_words(found: dict[str, Any]) -> str:
+def _needed_words(result: dict[str, Any], level: str) -> str:
+    from mbpo.lqr.needed import Needed
+
+    found, used = result["needed"][level], result["curve"]["transitions"]
     if found["median"] is None:
         return "not reached"
-    ends = ["" if each is None else f"{each:,}" for each in (found["low"], found["high"])]
-    count = f"{'at most ' if found['at_most'] else ''}{found['median']:,}"
-    return f"{count} ({ends[0]} to {ends[1] or 'more than there were'})" if ends[0] else count
+    return str(Needed(found["median"], found["low"], found["high"], None, used[0], used[-1], result["seeds"]))
