@@ -20,7 +20,7 @@ from mbpo.lqr.environment import LinearQuadraticEnvironment
 from mbpo.lqr.gradients import ESTIMATORS, FromTrajectories, GradientSource, ReplayedRows
 from mbpo.lqr.model import LeastSquares
 from mbpo.lqr.objective import Objective
-from mbpo.lqr.optimum import Optimum, default_gain, solve
+from mbpo.lqr.optimum import Optimum, default_gain
 from mbpo.lqr.perturbation import safe_radius
 from mbpo.lqr.system import LinearQuadratic
 from mbpo.lqr.values import World
@@ -141,12 +141,13 @@ ALGORITHMS: dict[str, Algorithm] = NAMED | {name: _on_real_data(name) for name i
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """A system made ready to be learned, in well-scaled coordinates: the system, the first gain, the exploration
-    covariance S and when to cut are all in these."""
+    """A system made ready to be learned, in well-scaled coordinates: the system, the first and the optimal gain, the
+    exploration covariance S and when to cut are all in these."""
 
     coordinates: Coordinates
     system: LinearQuadratic
     gain: np.ndarray
+    optimal_gain: np.ndarray
     exploration: np.ndarray
     state_limit: float
     episode_length: int | None
@@ -161,7 +162,8 @@ def prepare(system: LinearQuadratic, optimum: Optimum) -> Setup:
     S = coordinates.inward_exploration(exploration_covariance(system, optimum))
     start = np.max(np.diag(scaled.initial_covariance))
     limit = FAR * math.sqrt(max(float(start), 1.0))
-    return Setup(coordinates, scaled, coordinates.inward(first), S, limit, _episode_length(system))
+    gains = coordinates.inward(first), coordinates.inward(optimum.gain)
+    return Setup(coordinates, scaled, *gains, S, limit, _episode_length(system))
 
 
 def _episode_length(system: LinearQuadratic) -> int | None:
@@ -255,7 +257,7 @@ def assemble(
 def largest_curvature(setup: Setup) -> float:
     """The largest eigenvalue of the Hessian of J at the optimum of a prepared system: steps of plain gradients are told
     in units of its inverse, which the learner could not know and which saves it a search."""
-    hessian = np.asarray(exact.hessian(setup.system, solve(setup.system).gain))
+    hessian = np.asarray(exact.hessian(setup.system, setup.optimal_gain))
     size = setup.gain.size
     return float(np.linalg.eigvalsh(hessian.reshape(size, size))[-1])
 
